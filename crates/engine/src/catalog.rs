@@ -1,0 +1,144 @@
+//! The catalogue: every tool of an endpoint's upstreams, names resolved, immutable.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use mpe_mcp_protocol::tool::Tool;
+use mpe_mcp_protocol::version::ProtocolVersion;
+
+use crate::{ArgumentChecker, EndpointId, UpstreamKey};
+
+/// One tool under the name the endpoint shows.
+#[derive(Clone)]
+pub struct CatalogueTool {
+    /// The tool, already under its exposed name.
+    pub tool: Tool,
+    /// Whose it is.
+    pub upstream: UpstreamKey,
+    /// Its name at the upstream.
+    pub original_name: Arc<str>,
+    /// Its compiled `inputSchema`, where a factory is installed and the schema compiles.
+    pub checker: Option<Arc<dyn ArgumentChecker>>,
+}
+
+impl std::fmt::Debug for CatalogueTool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CatalogueTool")
+            .field("tool", &self.tool.name())
+            .field("upstream", &self.upstream)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A name that several upstreams claim, and how it was resolved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Collision {
+    /// The claimed name.
+    pub name: String,
+    /// The upstreams that claim it, in configuration order.
+    pub upstreams: Vec<UpstreamKey>,
+    /// The names under which the tools are shown, in the same order.
+    pub resolved: Vec<String>,
+}
+
+/// How an upstream stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UpstreamState {
+    /// No discovery has ended yet.
+    Discovering,
+    /// The last discovery failed; tools of an earlier one are still listed.
+    Stale {
+        /// Why it failed.
+        error: String,
+    },
+    /// The last discovery succeeded.
+    Up,
+    /// No discovery has ever succeeded.
+    Down {
+        /// Why it failed.
+        error: String,
+    },
+}
+
+/// One upstream's share of the catalogue.
+#[derive(Clone, Debug)]
+pub struct UpstreamStatus {
+    /// The operator's key.
+    pub key: UpstreamKey,
+    /// How it stands.
+    pub state: UpstreamState,
+    /// The revision spoken with it.
+    pub version: Option<ProtocolVersion>,
+    /// How many tools it has.
+    pub tools: usize,
+    /// `serverInfo` as it introduced itself.
+    pub server_info: Option<Arc<serde_json::value::RawValue>>,
+    /// Its capabilities.
+    pub capabilities: Option<Arc<serde_json::value::RawValue>>,
+    /// Its instructions.
+    pub instructions: Option<Arc<str>>,
+    /// Tools left out, each with the reason.
+    pub rejected: Vec<(String, String)>,
+}
+
+/// An endpoint's tools at one revision.
+#[derive(Debug)]
+pub struct Catalogue {
+    pub(crate) endpoint: EndpointId,
+    pub(crate) revision: String,
+    pub(crate) tools: Vec<CatalogueTool>,
+    pub(crate) by_name: HashMap<Arc<str>, usize>,
+    pub(crate) upstreams: Vec<UpstreamStatus>,
+    pub(crate) collisions: Vec<Collision>,
+}
+
+impl Catalogue {
+    /// The tenant.
+    pub fn endpoint(&self) -> &EndpointId {
+        &self.endpoint
+    }
+
+    /// A hash of everything shown: equal content, equal revision, on every replica. 16 hex digits.
+    pub fn revision(&self) -> &str {
+        &self.revision
+    }
+
+    /// Every tool: configuration order of upstreams, then each upstream's own order.
+    pub fn tools(&self) -> &[CatalogueTool] {
+        &self.tools
+    }
+
+    /// The tool of that exposed name.
+    pub fn tool(&self, name: &str) -> Option<&CatalogueTool> {
+        self.by_name.get(name).map(|&index| &self.tools[index])
+    }
+
+    /// Every upstream, in configuration order.
+    pub fn upstreams(&self) -> &[UpstreamStatus] {
+        &self.upstreams
+    }
+
+    /// Names that several upstreams claim.
+    pub fn collisions(&self) -> &[Collision] {
+        &self.collisions
+    }
+}
+
+/// Whatever a face computes from a catalogue.
+pub type Derived = Arc<dyn Any + Send + Sync>;
+
+/// Computes a face's artefacts whenever a catalogue is about to be published.
+pub trait Derive: Send + Sync {
+    /// Everything derived from `catalogue`. Runs off the request path; must not block on IO.
+    fn derive(&self, catalogue: &Arc<Catalogue>) -> Derived;
+}
+
+/// A catalogue and everything derived from it, swapped together. Load once per request.
+#[derive(Clone)]
+pub struct Snapshot {
+    /// The catalogue.
+    pub catalogue: Arc<Catalogue>,
+    /// What [`Derive`] made of it; `()` without one.
+    pub derived: Derived,
+}

@@ -1,0 +1,158 @@
+//! What an engine is built from.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mpe_mcp_protocol::version::ProtocolVersion;
+use mpe_transport::Wire;
+use secrecy::SecretString;
+
+use crate::upstream::Upstream;
+use crate::{EndpointId, UpstreamKey};
+
+/// One tenant: its servers and how their names are shown.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct EndpointConfig {
+    /// The tenant's name.
+    pub id: EndpointId,
+    /// Its servers, in the order their tools are listed.
+    pub upstreams: Vec<UpstreamConfig>,
+    /// How names are shown.
+    pub naming: Naming,
+    /// What it may use.
+    pub limits: Limits,
+}
+
+/// How tool names of several servers are kept apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Naming {
+    /// One server: untouched, and unlisted names are forwarded. Several: names that only one server has stay as they
+    /// are, the others get `key_` in front.
+    #[default]
+    Auto,
+    /// Always `key_name`.
+    Prefix,
+    /// Never; the first server in configuration order wins a name and the collision is reported.
+    Plain,
+}
+
+/// What an endpoint or an upstream may use.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Calls in flight at once. Default: 1024.
+    pub max_in_flight: usize,
+    /// Calls waiting for their turn. Default: 4096.
+    pub max_waiting: usize,
+    /// Off: one call after the other, also within a batch (`enable_concurrent_requests`). Default: on.
+    pub concurrent: bool,
+    /// Calls of one batch. Default: 1000.
+    pub max_batch: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_in_flight: 1024, max_waiting: 4096, concurrent: true, max_batch: 1000 }
+    }
+}
+
+/// One upstream server.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct UpstreamConfig {
+    /// The operator's key.
+    pub key: UpstreamKey,
+    /// Where it is.
+    pub target: Target,
+    /// How long a call may take when the caller names no deadline. Default: 30 s.
+    pub timeout: Duration,
+    /// How often tools are listed anew. Default: 60 s.
+    pub refresh: Duration,
+    /// Which era to speak. Default: found out.
+    pub era: Era,
+    /// Trust the server's `readOnlyHint` and `idempotentHint` for retries. Default: yes.
+    pub trust_annotations: bool,
+    /// Exposed original names; empty: all. Default: all.
+    pub allow: Vec<String>,
+    /// Hidden original names. Default: none.
+    pub deny: Vec<String>,
+    /// What it may use.
+    pub limits: Limits,
+}
+
+/// The era to speak with an upstream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Era {
+    /// Ask `server/discover` first, then `initialize`.
+    #[default]
+    Auto,
+    /// This revision and no other.
+    Pinned(ProtocolVersion),
+}
+
+/// Where an upstream server is.
+#[derive(Clone)]
+#[non_exhaustive]
+pub enum Target {
+    /// Somebody else's implementation (a Lambda function, a test).
+    Custom(Arc<dyn Upstream>),
+    /// A Streamable HTTP endpoint.
+    Http {
+        /// Absolute `http` or `https` URL.
+        url: http::Uri,
+        /// Sent with every request; values are secrets.
+        headers: Vec<(http::HeaderName, SecretString)>,
+        /// Which HTTP to speak.
+        wire: Wire,
+    },
+    /// A child process speaking over its pipes.
+    Stdio {
+        /// The program.
+        command: String,
+        /// Its arguments.
+        args: Vec<String>,
+        /// Added to a scrubbed environment; values are secrets.
+        env: Vec<(String, SecretString)>,
+        /// Where it runs; `None`: here.
+        cwd: Option<std::path::PathBuf>,
+    },
+}
+
+impl std::fmt::Debug for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Custom(_) => f.write_str("Custom"),
+            Self::Http { url, wire, .. } => {
+                f.debug_struct("Http").field("url", url).field("wire", wire).finish_non_exhaustive()
+            }
+            Self::Stdio { command, args, .. } => {
+                f.debug_struct("Stdio").field("command", command).field("args", args).finish_non_exhaustive()
+            }
+        }
+    }
+}
+
+impl UpstreamConfig {
+    /// An upstream with every default.
+    pub fn new(key: impl Into<Arc<str>>, target: Target) -> Self {
+        Self {
+            key: UpstreamKey::new(key),
+            target,
+            timeout: Duration::from_secs(30),
+            refresh: Duration::from_secs(60),
+            era: Era::Auto,
+            trust_annotations: true,
+            allow: Vec::new(),
+            deny: Vec::new(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl EndpointConfig {
+    /// An endpoint with every default.
+    pub fn new(id: EndpointId, upstreams: Vec<UpstreamConfig>) -> Self {
+        Self { id, upstreams, naming: Naming::default(), limits: Limits::default() }
+    }
+}

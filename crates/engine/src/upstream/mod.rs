@@ -1,0 +1,101 @@
+//! One upstream server, whatever carries it.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use mpe_mcp_protocol::jsonrpc::ErrorObject;
+use mpe_mcp_protocol::version::ProtocolVersion;
+use mpe_transport::{Protocol, Sent};
+use serde_json::value::RawValue;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::{CallContext, CallErrorKind};
+
+/// An MCP server as the engine sees it: introductions once, then any number of requests at a time.
+pub trait Upstream: Send + Sync + 'static {
+    /// Finds out era and version and what the server offers. Called before the first list, and again after an outage.
+    fn introduce(&self, deadline: Instant) -> BoxFuture<'_, Result<Introduction, UpstreamError>>;
+
+    /// Sends one request and waits for its reply. Never sends it twice.
+    ///
+    /// Dropping the future cancels the request as the era demands.
+    fn request(&self, request: UpstreamRequest) -> BoxFuture<'_, Result<UpstreamReply, UpstreamError>>;
+
+    /// Changes the server announces, as long as the receiver is held. `None`: it cannot announce.
+    fn changes(&self) -> Option<mpsc::Receiver<Change>> {
+        None
+    }
+
+    /// Ends sessions, streams and processes within the deadline.
+    fn close(&self, deadline: Instant) -> BoxFuture<'_, ()> {
+        let _ = deadline;
+        Box::pin(async {})
+    }
+}
+
+/// What a server said of itself.
+#[derive(Clone, Debug)]
+pub struct Introduction {
+    /// The revision we will speak.
+    pub version: ProtocolVersion,
+    /// `capabilities`, as sent.
+    pub capabilities: Arc<RawValue>,
+    /// `serverInfo`, as sent.
+    pub server_info: Option<Arc<RawValue>>,
+    /// `instructions`.
+    pub instructions: Option<Arc<str>>,
+}
+
+/// A request for an upstream.
+#[derive(Clone, Debug)]
+pub struct UpstreamRequest {
+    /// The MCP method.
+    pub method: Cow<'static, str>,
+    /// Its params, an object without `_meta`; `None` for none.
+    pub params: Option<Box<RawValue>>,
+    /// `Mcp-Param-*` headers a tool's `x-mcp-header` annotations demand: name without the prefix, plain value.
+    pub mirrored: Vec<(String, String)>,
+    /// What the caller declared and wants to hear.
+    pub context: Arc<CallContext>,
+    /// When the caller stops waiting.
+    pub deadline: Instant,
+}
+
+/// An upstream's reply.
+#[derive(Clone, Debug)]
+pub struct UpstreamReply {
+    /// The result, or the upstream's own error.
+    pub outcome: Result<Box<RawValue>, ErrorObject>,
+    /// The HTTP version of the exchange; `None` where no HTTP was spoken.
+    pub protocol: Option<Protocol>,
+}
+
+/// Why there is no reply.
+#[derive(Debug)]
+pub struct UpstreamError {
+    /// What went wrong: one of the `Upstream…`, `DeadlineExceeded` or `ShuttingDown` kinds.
+    pub kind: CallErrorKind,
+    /// Whether the server may have seen the request.
+    pub sent: Sent,
+    /// One lower-case sentence, safe to show to the caller.
+    pub message: String,
+    /// How long the server asked us to wait.
+    pub retry_after: Option<std::time::Duration>,
+    /// The cause, for the log.
+    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// Something at the server changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// The prompt list.
+    Prompts,
+    /// One resource, by URI.
+    Resource(String),
+    /// The resource list.
+    Resources,
+    /// The tool list.
+    Tools,
+}

@@ -1,0 +1,11 @@
+//! The HTTP face: MCP server, REST, GraphQL, documents and administration over one engine.
+//!
+//! The only place where an error becomes a status.
+
+mod config;
+mod serve;
+mod service;
+
+pub use config::{EndpointView, GatewayConfig};
+pub use serve::serve;
+pub use service::{Body, BoxError, Gateway};

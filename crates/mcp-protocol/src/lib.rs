@@ -1,0 +1,9 @@
+//! The Model Context Protocol's wire vocabulary and its state machines.
+//!
+//! This crate does no IO, reads no clock, needs no runtime and names no HTTP type: bytes and decoded
+//! messages go in, decisions and bytes come out. Payloads that an intermediary must not change
+//! (`params`, `result`, schemas) stay [`RawValue`](serde_json::value::RawValue).
+
+pub mod jsonrpc;
+pub mod tool;
+pub mod version;

@@ -1,0 +1,1 @@
+//! One engine in front of many MCP servers: MCP, REST, OpenAPI, GraphQL, AWS Lambda and function-calling arrays.

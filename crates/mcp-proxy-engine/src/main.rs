@@ -1,0 +1,2 @@
+//! The `mcp-proxy-engine` command.
+fn main() {}

@@ -1,0 +1,104 @@
+//! An operation: one tool as one REST request. Routing and documents read the same value.
+
+use mpe_mcp_protocol::tool::Tool;
+use serde_json::Value;
+
+use crate::{PathTemplate, SchemaError};
+
+/// The HTTP method of an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Method {
+    /// GET: every argument in path or query.
+    Get,
+    /// POST: arguments in the body.
+    Post,
+}
+
+/// Where a parameter stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Location {
+    /// In the path.
+    Path,
+    /// In the query.
+    Query,
+}
+
+/// One path or query parameter.
+#[derive(Clone, Debug)]
+pub struct Parameter {
+    /// The argument's name.
+    pub name: String,
+    /// Where it stands.
+    pub location: Location,
+    /// Whether it must be there.
+    pub required: bool,
+    /// The argument's JSON Schema.
+    pub schema: Value,
+}
+
+/// One tool as one REST request.
+#[derive(Clone, Debug)]
+pub struct Operation {
+    /// Unique within the document, stable across revisions.
+    pub id: String,
+    /// The tool's exposed name.
+    pub tool: Tool,
+    /// The tag: the upstream's key.
+    pub tag: String,
+    /// GET or POST.
+    pub method: Method,
+    /// Where it is served.
+    pub path: PathTemplate,
+    /// Path and query parameters.
+    pub parameters: Vec<Parameter>,
+    /// The response's JSON Schema: `response_mappings`, else `outputSchema`, else `None`.
+    pub response: Option<Value>,
+    /// Whether the operator mapped it (else it is the tool's `POST /tools/{tool}`).
+    pub mapped: bool,
+}
+
+/// One entry of `response_mappings`.
+#[derive(Clone, Debug)]
+pub struct ResponseMapping {
+    /// Where the tool is served: a path with variables is a GET, one without is a POST.
+    pub path: PathTemplate,
+    /// JSON Schema of the response, or the Python product's `list`/`dict` spelling.
+    pub response: Value,
+}
+
+/// Every operation of one catalogue, and what could not be made one.
+#[derive(Clone, Debug, Default)]
+pub struct Operations {
+    /// `POST /tools/{tool}` of every tool in catalogue order, then the mapped ones in configuration order.
+    pub operations: Vec<Operation>,
+    /// Mappings that name no tool, variables that are no argument: each with its reason.
+    pub problems: Vec<SchemaError>,
+}
+
+impl Operations {
+    /// The operations of these tools, each with its tag (the upstream's key).
+    pub fn of<'a>(
+        tools: impl IntoIterator<Item = (&'a Tool, &'a str)>,
+        mappings: &[ResponseMapping],
+    ) -> Self {
+        let _ = (tools.into_iter().count(), mappings);
+        todo!()
+    }
+}
+
+impl Operation {
+    /// The arguments object of a request: path variables and query pairs (both percent-decoded) coerced by schema,
+    /// over the members of the JSON body. Body members keep their bytes.
+    ///
+    /// # Errors
+    /// Every problem, by JSON Pointer into the arguments.
+    pub fn arguments(
+        &self,
+        path: &[(String, String)],
+        query: &[(String, String)],
+        body: Option<&serde_json::value::RawValue>,
+    ) -> Result<Box<serde_json::value::RawValue>, Vec<crate::SchemaViolation>> {
+        let _ = (path, query, body);
+        todo!()
+    }
+}

@@ -1,0 +1,73 @@
+//! What the pool may use.
+
+use std::time::Duration;
+
+/// The pool's options: the Python product's six, with its defaults, and the limits it lacked.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct PoolConfig {
+    /// Offer HTTP/2 by ALPN. Off forces HTTP/1.1. Default: on.
+    pub enable_http2: bool,
+    /// Open connections over all origins, at most. Default: 100.
+    pub max_connections: usize,
+    /// Idle connections kept, over all origins, at most. Default: 20.
+    pub max_keepalive_connections: usize,
+    /// How long an idle connection is kept. Default: 30 s.
+    pub keepalive_expiry: Duration,
+    /// The deadline of an exchange that names none: connect, headers and body together. Default: 30 s.
+    pub request_timeout: Duration,
+    /// How long one connection attempt may take, TLS included. Default: 10 s.
+    pub connect_timeout: Duration,
+    /// Streams kept open on one connection, at most. The peer's SETTINGS_MAX_CONCURRENT_STREAMS lowers this
+    /// further. Default: 100, the least RFC 9113 §6.5.2 recommends a peer to allow.
+    pub max_streams: usize,
+    /// Exchanges that may wait for a lease, over all origins, at most. Default: 10 000.
+    pub max_waiting: usize,
+    /// Bytes of a response body, at most. Default: 64 MiB.
+    pub max_response_bytes: u64,
+}
+
+/// The Python product's three presets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preset {
+    /// 50 connections, 10 idle for 15 s, 60 s a request; one call at a time.
+    Conservative,
+    /// 200 connections, 50 idle for 60 s, 10 s a request.
+    HighThroughput,
+    /// 20 connections, 5 idle for 10 s, 30 s a request.
+    Serverless,
+}
+
+impl Default for PoolConfig {
+    fn default() -> Self {
+        Self {
+            enable_http2: true,
+            max_connections: 100,
+            max_keepalive_connections: 20,
+            keepalive_expiry: Duration::from_secs(30),
+            request_timeout: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(10),
+            max_streams: 100,
+            max_waiting: 10_000,
+            max_response_bytes: 64 << 20,
+        }
+    }
+}
+
+impl PoolConfig {
+    /// The options of a preset.
+    pub fn preset(preset: Preset) -> Self {
+        let _ = preset;
+        todo!()
+    }
+}
+
+/// Whom to trust and who we are. Default: the platform's roots, no client certificate.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct TlsConfig {
+    /// Further roots, PEM, beside the platform's.
+    pub extra_roots_pem: Vec<Vec<u8>>,
+    /// Client certificate chain and key, PEM.
+    pub client_identity_pem: Option<(Vec<u8>, Vec<u8>)>,
+}

@@ -1,0 +1,101 @@
+//! The error, and the one question it answers: could the peer have seen the request?
+
+use std::fmt;
+
+use bytes::Bytes;
+
+/// Whether the peer may have seen, and so acted upon, the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// It may have.
+    Maybe,
+    /// It provably has not processed it: never written, or refused by the peer's own word
+    /// (RFC 9113 §8.7: REFUSED_STREAM, GOAWAY with a lower last-stream-id).
+    No,
+}
+
+/// What went wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The connection ended while the exchange was under way.
+    ConnectionLost,
+    /// No connection could be made: resolve, dial, proxy.
+    Connect,
+    /// The deadline passed.
+    Deadline,
+    /// The peer refused the stream (REFUSED_STREAM or GOAWAY below it).
+    Refused,
+    /// The peer reset the stream.
+    Reset,
+    /// The peer broke HTTP.
+    Protocol,
+    /// The pool is closed.
+    PoolClosed,
+    /// No lease: connections, streams and waiting places are all taken.
+    PoolExhausted,
+    /// TLS failed: certificate, name, version.
+    Tls,
+    /// Head or body over the limit.
+    TooLarge,
+    /// The request itself cannot be sent (bad header, bad URI).
+    InvalidRequest,
+}
+
+/// Why an exchange failed.
+pub struct Error {
+    pub(crate) kind: ErrorKind,
+    pub(crate) sent: Sent,
+    pub(crate) message: String,
+    pub(crate) source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    pub(crate) request: Option<Box<http::Request<Bytes>>>,
+}
+
+impl Error {
+    /// What went wrong.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// Whether the peer may have seen the request.
+    pub fn sent(&self) -> Sent {
+        self.sent
+    }
+
+    /// True when the same request may be sent again without any risk of running twice.
+    pub fn is_unsent(&self) -> bool {
+        self.sent == Sent::No
+    }
+
+    /// True when the deadline passed.
+    pub fn is_timeout(&self) -> bool {
+        self.kind == ErrorKind::Deadline
+    }
+
+    /// The request, handed back when it was provably not processed.
+    pub fn take_request(&mut self) -> Option<http::Request<Bytes>> {
+        self.request.take().map(|request| *request)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("kind", &self.kind)
+            .field("sent", &self.sent)
+            .field("message", &self.message)
+            .finish()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn std::error::Error + 'static))
+    }
+}

@@ -1,0 +1,2 @@
+//! The project's chores: codegen, ci, bench, peers.
+fn main() {}
