@@ -1,0 +1,216 @@
+//! A closed-loop load generator: so many requests in flight for so long, every answer checked.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use hdrhistogram::Histogram;
+use http_body_util::{BodyExt as _, Full};
+use hyper::Request;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+/// How the load speaks to the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Front {
+    /// HTTP/1.1, one connection per request in flight.
+    H1,
+    /// HTTP/2 by prior knowledge, one connection.
+    H2c,
+}
+
+/// What one request looks like, and what its answer must contain.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    /// Path and query.
+    pub path: String,
+    /// Headers beside `content-type` and `accept`.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body; `{id}` becomes the request's number.
+    pub body: String,
+    /// What a good answer contains; `{id}` as above.
+    pub expect: String,
+}
+
+/// How much load.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// How the load speaks to the gateway.
+    pub front: Front,
+    /// Requests in flight.
+    pub in_flight: usize,
+    /// How long.
+    pub duration: Duration,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Answers per second.
+    pub rps: f64,
+    /// Answers in all, good and bad.
+    pub requests: u64,
+    /// Answers that were not what was expected.
+    pub errors: u64,
+    /// The first of them.
+    pub first_error: Option<String>,
+    /// Latencies in microseconds.
+    pub latency: Histogram<u64>,
+}
+
+#[derive(Clone)]
+enum Client {
+    H1(Rc<tokio::sync::Mutex<http1::SendRequest<Full<Bytes>>>>),
+    H2(http2::SendRequest<Full<Bytes>>),
+}
+
+struct Tally {
+    latency: Histogram<u64>,
+    errors: u64,
+    first_error: Option<String>,
+}
+
+/// Runs `load` of `shape` against `address`.
+///
+/// # Errors
+/// Only what makes starting impossible: no connection, a shape that is no request.
+pub async fn run(address: SocketAddr, shape: Arc<Shape>, load: Load) -> anyhow::Result<Outcome> {
+    let local = tokio::task::LocalSet::new();
+    local.run_until(closed_loop(address, shape, load)).await
+}
+
+async fn closed_loop(address: SocketAddr, shape: Arc<Shape>, load: Load) -> anyhow::Result<Outcome> {
+    let tally = Rc::new(RefCell::new(Tally {
+        latency: Histogram::new_with_bounds(1, 120_000_000, 3)?,
+        errors: 0,
+        first_error: None,
+    }));
+    let shared = match load.front {
+        Front::H1 => None,
+        Front::H2c => Some(connect(address, load.front).await?),
+    };
+    let begin = Instant::now();
+    let end = begin + load.duration;
+    let mut workers = Vec::with_capacity(load.in_flight);
+    for worker in 0..load.in_flight {
+        let client = match &shared {
+            Some(client) => client.clone(),
+            None => connect(address, load.front).await?,
+        };
+        let (shape, tally) = (shape.clone(), tally.clone());
+        workers.push(tokio::task::spawn_local(async move {
+            // Numbers that stay apart without a shared counter.
+            let mut id = (worker as u64 + 1) * 10_000_000;
+            while Instant::now() < end {
+                id += 1;
+                let sent = Instant::now();
+                let outcome =
+                    tokio::time::timeout(Duration::from_secs(30), exchange(&client, address, &shape, id))
+                        .await;
+                let micros = u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX);
+                let mut tally = tally.borrow_mut();
+                tally.latency.saturating_record(micros);
+                let error = match outcome {
+                    Ok(Ok(())) => continue,
+                    Ok(Err(error)) => format!("{error:#}"),
+                    Err(_) => "no answer in 30 s".to_owned(),
+                };
+                tally.errors += 1;
+                tally.first_error.get_or_insert(error);
+            }
+        }));
+    }
+    for worker in workers {
+        worker.await?;
+    }
+    let elapsed = begin.elapsed().as_secs_f64();
+    let tally = tally.replace(Tally { latency: Histogram::new(3)?, errors: 0, first_error: None });
+    let requests = tally.latency.len();
+    Ok(Outcome {
+        rps: requests as f64 / elapsed,
+        requests,
+        errors: tally.errors,
+        first_error: tally.first_error,
+        latency: tally.latency,
+    })
+}
+
+/// Sends one request and checks its answer; for warming up and for measuring starts.
+pub async fn once(address: SocketAddr, shape: &Shape) -> anyhow::Result<()> {
+    let local = tokio::task::LocalSet::new();
+    local
+        .run_until(async {
+            let client = connect(address, Front::H1).await?;
+            exchange(&client, address, shape, 1).await
+        })
+        .await
+}
+
+async fn connect(address: SocketAddr, front: Front) -> anyhow::Result<Client> {
+    let stream = TcpStream::connect(address).await.context("the gateway does not accept")?;
+    stream.set_nodelay(true)?;
+    match front {
+        Front::H1 => {
+            let (client, driver) = http1::handshake(TokioIo::new(stream)).await?;
+            tokio::spawn(driver);
+            Ok(Client::H1(Rc::new(tokio::sync::Mutex::new(client))))
+        }
+        Front::H2c => {
+            let (client, driver) = http2::Builder::new(TokioExecutor::new())
+                .initial_stream_window_size(1 << 20)
+                .initial_connection_window_size(16 << 20)
+                .handshake(TokioIo::new(stream))
+                .await?;
+            tokio::spawn(driver);
+            Ok(Client::H2(client))
+        }
+    }
+}
+
+async fn exchange(client: &Client, address: SocketAddr, shape: &Shape, id: u64) -> anyhow::Result<()> {
+    let number = id.to_string();
+    let uri = match client {
+        Client::H1(_) => shape.path.clone(),
+        Client::H2(_) => format!("http://{address}{}", shape.path),
+    };
+    let mut request = Request::post(uri)
+        .header("content-type", "application/json")
+        .header("accept", "application/json, text/event-stream");
+    if matches!(client, Client::H1(_)) {
+        request = request.header("host", address.to_string());
+    }
+    for (name, value) in &shape.headers {
+        request = request.header(*name, value);
+    }
+    let request = request.body(Full::new(Bytes::from(shape.body.replace("{id}", &number))))?;
+    let (status, body) = match client {
+        Client::H1(client) => {
+            let mut client = client.lock().await;
+            let response = client.send_request(request).await?;
+            (response.status(), response.into_body().collect().await?.to_bytes())
+        }
+        Client::H2(client) => {
+            let response = client.clone().send_request(request).await?;
+            (response.status(), response.into_body().collect().await?.to_bytes())
+        }
+    };
+    anyhow::ensure!(status.is_success(), "status {status}: {}", excerpt(&body));
+    let expected = shape.expect.replace("{id}", &number);
+    anyhow::ensure!(contains(&body, expected.as_bytes()), "no {expected} in: {}", excerpt(&body));
+    Ok(())
+}
+
+fn contains(body: &[u8], expected: &[u8]) -> bool {
+    // What is expected stands near the beginning; the whole body is searched only when it does not.
+    expected.is_empty() || body.windows(expected.len()).any(|window| window == expected)
+}
+
+fn excerpt(body: &[u8]) -> String {
+    String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned()
+}

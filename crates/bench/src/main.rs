@@ -1,0 +1,49 @@
+//! The benchmarks, as one command: `mpe-bench gateway`, and the helpers it starts as processes of their own.
+//!
+//! Every figure is meant as a ratio within one sitting: a yardstick that does the least a proxy can do runs beside
+//! the gateway, on the same cores, against the same upstream.
+
+// A benchmark talks to the terminal.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+// A binary has no outside: `pub` here means "for the other modules".
+#![allow(unreachable_pub)]
+
+mod faults;
+mod gateway;
+mod load;
+mod message;
+mod process;
+mod report;
+mod scenario;
+mod upstream;
+mod yardstick;
+
+use clap::{Parser, Subcommand};
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(name = "mpe-bench", about = "Benchmarks of the MCP Proxy Engine")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The whole gateway against yardsticks (and peers) in one sitting.
+    Gateway(gateway::Options),
+    /// The fast MCP upstream that the scenarios use.
+    Upstream(upstream::Options),
+    /// A proxy that does the least a proxy can do.
+    Yardstick(yardstick::Options),
+}
+
+fn main() -> anyhow::Result<()> {
+    // One worker: each process has one core to itself where cores can be pinned.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    match Arguments::parse().command {
+        Command::Gateway(options) => runtime.block_on(gateway::run(options)),
+        Command::Upstream(options) => runtime.block_on(upstream::run(options)),
+        Command::Yardstick(options) => runtime.block_on(yardstick::run(options)),
+    }
+}

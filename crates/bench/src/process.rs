@@ -1,0 +1,119 @@
+//! A process under measurement: started, pinned, its CPU time and memory read from `/proc`.
+
+use std::net::SocketAddr;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+/// A started process and where it listens. Killed on drop.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+/// What a process has used so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    /// User and system time of the process and its children, in microseconds; as fine as the kernel's clock tick.
+    pub cpu_us: u64,
+    /// The most memory it ever held, in KiB.
+    pub peak_kib: u64,
+    /// The memory it holds, in KiB.
+    pub resident_kib: u64,
+}
+
+impl Process {
+    /// Starts `command` and reads the address from the first line of its standard output that names one
+    /// (`listening http://HOST:PORT/…`).
+    pub async fn announced(command: &[String], core: Option<usize>) -> anyhow::Result<Self> {
+        let mut child = spawn(command, core, Stdio::piped())?;
+        let stdout = child.stdout.take().context("stdout is piped")?;
+        let mut lines = BufReader::new(stdout).lines();
+        let line = tokio::time::timeout(Duration::from_secs(10), lines.next_line())
+            .await
+            .with_context(|| format!("{command:?} said nothing for 10 s"))??
+            .with_context(|| format!("{command:?} ended at once"))?;
+        let address = line
+            .split("http://")
+            .nth(1)
+            .and_then(|rest| rest.split('/').next())
+            .with_context(|| format!("no address in {line:?}"))?
+            .parse()?;
+        Ok(Self { child, address })
+    }
+
+    /// Starts `command`, which listens on `address`, and waits until that accepts.
+    pub async fn listening(
+        command: &[String],
+        address: SocketAddr,
+        core: Option<usize>,
+    ) -> anyhow::Result<Self> {
+        let child = spawn(command, core, Stdio::null())?;
+        for _ in 0..2_000 {
+            if tokio::net::TcpStream::connect(address).await.is_ok() {
+                return Ok(Self { child, address });
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        anyhow::bail!("{command:?} does not accept on {address} after 10 s")
+    }
+
+    /// What the process has used so far.
+    ///
+    /// # Errors
+    /// When `/proc` does not say, as when the process has ended.
+    pub fn usage(&self) -> anyhow::Result<Usage> {
+        let pid = self.child.id().context("the process has ended")?;
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        // The name may hold blanks; the fields after its closing parenthesis do not.
+        let fields: Vec<&str> = stat.rsplit(')').next().context("no stat")?.split_whitespace().collect();
+        let ticks: u64 =
+            [11, 12, 13, 14].iter().map(|&field| fields[field].parse::<u64>().unwrap_or(0)).sum();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+            line.split_whitespace().next()?.parse().ok()
+        };
+        Ok(Usage {
+            cpu_us: ticks * MICROSECONDS_A_TICK,
+            peak_kib: field("VmHWM:").unwrap_or(0),
+            resident_kib: field("VmRSS:").unwrap_or(0),
+        })
+    }
+}
+
+/// The kernel reports in hundredths of a second on every platform this runs on (`getconf CLK_TCK`).
+const MICROSECONDS_A_TICK: u64 = 10_000;
+
+fn spawn(command: &[String], core: Option<usize>, stdout: Stdio) -> anyhow::Result<Child> {
+    let mut words = Vec::new();
+    if let Some(core) = core.filter(|_| can_pin()) {
+        words.extend(["taskset".to_owned(), "-c".to_owned(), core.to_string()]);
+    }
+    words.extend_from_slice(command);
+    Command::new(&words[0])
+        .args(&words[1..])
+        .stdin(Stdio::null())
+        .stdout(stdout)
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .with_context(|| format!("cannot start {words:?}"))
+}
+
+/// Whether processes can be pinned to cores here.
+pub fn can_pin() -> bool {
+    std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1)
+        && std::env::var_os("PATH")
+            .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join("taskset").is_file()))
+}
+
+/// A port that is free now.
+pub fn free_address() -> anyhow::Result<SocketAddr> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
