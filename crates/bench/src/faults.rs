@@ -8,7 +8,10 @@ pub struct Faults {
     /// Close a connection gracefully (GOAWAY) after so many requests on it; 0: never.
     #[arg(long, default_value_t = 0)]
     pub goaway_every: u64,
-    /// Refuse every so-many-th request with 503; 0: never.
+    /// Refuse every so-many-th stream unread (REFUSED_STREAM); 0: never. Speaks only h2c then.
+    #[arg(long, default_value_t = 0)]
+    pub refuse_every: u64,
+    /// Answer every so-many-th request with 503; 0: never.
     #[arg(long, default_value_t = 0)]
     pub unavailable_every: u64,
     /// Streams allowed per connection; 0: hyper's default.

@@ -146,7 +146,7 @@ pub async fn once(address: SocketAddr, shape: &Shape) -> anyhow::Result<()> {
     let local = tokio::task::LocalSet::new();
     local
         .run_until(async {
-            let client = connect(address, Front::H1).await?;
+            let client = connect(address, Front::H2c).await?;
             exchange(&client, address, shape, 1).await
         })
         .await

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::Request;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde::Deserialize;
 use tokio::net::TcpStream;
 
@@ -110,6 +110,7 @@ pub fn all() -> Vec<Scenario> {
         batch("D50", 50),
         batch("D500", 500),
         call("X1", 64, &["--goaway-every", "1000"]),
+        call("X2", 64, &["--refuse-every", "100"]),
         call("X3", 64, &["--max-streams", "8"]),
     ]
 }
@@ -207,12 +208,12 @@ async fn request(
     body: String,
 ) -> anyhow::Result<http::Response<hyper::body::Incoming>> {
     let stream = TcpStream::connect(address).await.context("the server does not accept")?;
-    let (mut client, driver) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let (mut client, driver) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
     tokio::spawn(driver);
     let request = Request::builder()
         .method(method)
-        .uri(path)
-        .header("host", address.to_string())
+        .uri(format!("http://{address}{path}"))
         .header("content-type", "application/json")
         .header("accept", "application/json, text/event-stream")
         .body(Full::new(Bytes::from(body)))?;

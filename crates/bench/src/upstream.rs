@@ -47,6 +47,7 @@ struct Server {
     options: Options,
     text: String,
     tools: String,
+    refused: Countdown,
     unavailable: Countdown,
     connections: AtomicU64,
     calls: AtomicU64,
@@ -67,6 +68,11 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
 async fn connection(server: Arc<Server>, stream: TcpStream) {
     // A socket that is already gone reports itself when it is read.
     let _ = stream.set_nodelay(true);
+    if server.options.faults.refuse_every > 0 {
+        // A connection that broke has no one left to tell.
+        let _ = refusing(server, stream).await;
+        return;
+    }
     let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
     if server.options.faults.max_streams > 0 {
         builder.http2().max_concurrent_streams(server.options.faults.max_streams);
@@ -82,7 +88,7 @@ async fn connection(server: Arc<Server>, stream: TcpStream) {
                 leave.notify_one();
             }
             let server = server.clone();
-            async move { Ok::<_, Infallible>(server.answer(request).await) }
+            async move { Ok::<_, Infallible>(received(&server, request).await) }
         }
     });
     let connection = builder.serve_connection(TokioIo::new(stream), service);
@@ -95,6 +101,41 @@ async fn connection(server: Arc<Server>, stream: TcpStream) {
     let _ = connection.await;
 }
 
+async fn received(server: &Server, request: Request<hyper::body::Incoming>) -> Response<Full<Bytes>> {
+    let (head, body) = request.into_parts();
+    let Ok(body) = body.collect().await else { return empty(StatusCode::BAD_REQUEST) };
+    server.answer(&head, body.to_bytes()).await
+}
+
+/// Serves on raw `h2`, since only that can refuse a stream unread.
+async fn refusing(server: Arc<Server>, stream: TcpStream) -> anyhow::Result<()> {
+    let mut connection = h2::server::Builder::new().max_concurrent_streams(1000).handshake(stream).await?;
+    while let Some(accepted) = connection.accept().await {
+        let (request, mut respond) = accepted?;
+        let is_post = request.method() == http::Method::POST;
+        if is_post && server.refused.falls(server.options.faults.refuse_every) {
+            respond.send_reset(h2::Reason::REFUSED_STREAM);
+            continue;
+        }
+        let server = server.clone();
+        tokio::spawn(async move {
+            let (head, mut incoming) = request.into_parts();
+            let mut body = Vec::new();
+            while let Some(Ok(chunk)) = incoming.data().await {
+                body.extend_from_slice(&chunk);
+            }
+            let answer = server.answer(&head, Bytes::from(body)).await;
+            let (head, body) = answer.into_parts();
+            let Ok(body) = body.collect().await;
+            // A client that reset its stream does not want the answer.
+            if let Ok(mut stream) = respond.send_response(http::Response::from_parts(head, ()), false) {
+                let _ = stream.send_data(body.to_bytes(), true);
+            }
+        });
+    }
+    Ok(())
+}
+
 impl Server {
     fn new(options: Options) -> Self {
         let text = "x".repeat(options.payload);
@@ -103,14 +144,15 @@ impl Server {
             options,
             text,
             tools,
+            refused: Countdown::default(),
             unavailable: Countdown::default(),
             connections: AtomicU64::new(0),
             calls: AtomicU64::new(0),
         }
     }
 
-    async fn answer(&self, request: Request<hyper::body::Incoming>) -> Response<Full<Bytes>> {
-        if request.uri().path() == "/stats" {
+    async fn answer(&self, head: &http::request::Parts, body: Bytes) -> Response<Full<Bytes>> {
+        if head.uri.path() == "/stats" {
             let stats = format!(
                 r#"{{"connections":{},"calls":{}}}"#,
                 self.connections.load(Ordering::Relaxed),
@@ -118,11 +160,9 @@ impl Server {
             );
             return json(StatusCode::OK, stats);
         }
-        if request.method() != http::Method::POST {
+        if head.method != http::Method::POST {
             return empty(StatusCode::METHOD_NOT_ALLOWED);
         }
-        let Ok(body) = request.into_body().collect().await else { return empty(StatusCode::BAD_REQUEST) };
-        let body = body.to_bytes();
         let Ok(message) = serde_json::from_slice::<message::Request<'_>>(&body) else {
             return empty(StatusCode::BAD_REQUEST);
         };
