@@ -5,5 +5,6 @@
 //! (`params`, `result`, schemas) stay [`RawValue`](serde_json::value::RawValue).
 
 pub mod jsonrpc;
+pub mod object;
 pub mod tool;
 pub mod version;

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 
 use crate::jsonrpc::DecodeError;
+use crate::jsonrpc::encode::push_string;
+use crate::object::{Object, offset_in};
 
 /// The hints a server gives about a tool. They are the server's own words: trust them as far as the operator does.
 ///
@@ -39,8 +41,35 @@ impl Tool {
     /// # Errors
     /// Invalid shape: no object, no string `name`, or an `inputSchema` that is not an object.
     pub fn parse(raw: &RawValue) -> Result<Self, DecodeError> {
-        let _ = raw;
-        todo!()
+        let object = Object::parse(raw).map_err(|error| error.within("tool"))?;
+        let Some(name) = object.string("name").map_err(|error| error.within("tool"))? else {
+            return Err(DecodeError::shape("tool: no \"name\""));
+        };
+        let within = |error: DecodeError| error.within(&format!("tool {name:?}"));
+        let annotations = match object.present("annotations") {
+            Some(annotations) => {
+                Object::parse(annotations).map_err(|error| within(error.within("annotations")))?
+            }
+            None => Object::default(),
+        };
+        let title = object.string("title").map_err(within)?;
+        let title = title.or_else(|| annotations.string("title").ok().flatten());
+        let Some(input_schema) = schema(&object, "inputSchema").map_err(within)? else {
+            return Err(within(DecodeError::shape("no \"inputSchema\"")));
+        };
+        if !input_schema.is_object() {
+            return Err(within(DecodeError::shape("\"inputSchema\" must be an object")));
+        }
+        let output_schema = schema(&object, "outputSchema").map_err(within)?;
+        Ok(Self {
+            raw: Arc::from(raw.to_owned()),
+            title: title.map(Arc::from),
+            description: object.string("description").map_err(within)?.map(Arc::from),
+            input_schema: Arc::new(input_schema),
+            output_schema: output_schema.map(Arc::new),
+            annotations: ToolAnnotations::read(&annotations),
+            name: Arc::from(name),
+        })
     }
 
     /// The whole description as the server wrote it, but for the name after [`Tool::renamed`].
@@ -80,7 +109,48 @@ impl Tool {
 
     /// The same tool under another name: only the bytes of the name change.
     pub fn renamed(&self, name: &str) -> Self {
-        let _ = name;
-        todo!()
+        let text = self.raw.get();
+        let object = Object::parse(&self.raw).expect("a tool's bytes were read before");
+        let old = object.get("name").expect("a tool has a name").get();
+        let at = offset_in(text, old);
+        let mut renamed = Vec::with_capacity(text.len() + name.len());
+        renamed.extend_from_slice(&text.as_bytes()[..at]);
+        push_string(&mut renamed, name);
+        renamed.extend_from_slice(&text.as_bytes()[at + old.len()..]);
+        let renamed =
+            String::from_utf8(renamed).expect("a JSON string in place of another keeps the text UTF-8");
+        let raw =
+            RawValue::from_string(renamed).expect("a JSON string in place of another keeps the text JSON");
+        Self { raw: Arc::from(raw), name: Arc::from(name), ..self.clone() }
     }
 }
+
+// === impl ToolAnnotations ===
+
+impl ToolAnnotations {
+    fn read(hints: &Object<'_>) -> Self {
+        // A hint that is no boolean says nothing; the default is the careful one.
+        let hint = |name, default| match hints.get(name).map(RawValue::get) {
+            Some("true") => true,
+            Some("false") => false,
+            _ => default,
+        };
+        Self {
+            read_only: hint("readOnlyHint", false),
+            destructive: hint("destructiveHint", true),
+            idempotent: hint("idempotentHint", false),
+            open_world: hint("openWorldHint", true),
+        }
+    }
+}
+
+fn schema(object: &Object<'_>, name: &str) -> Result<Option<serde_json::Value>, DecodeError> {
+    let Some(raw) = object.present(name) else { return Ok(None) };
+    match serde_json::from_str(raw.get()) {
+        Ok(value) => Ok(Some(value)),
+        Err(error) => Err(DecodeError::shape(format!("{name:?}: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests;

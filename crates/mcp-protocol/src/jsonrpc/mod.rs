@@ -2,8 +2,15 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
+
+use crate::object::Object;
+
+pub mod encode;
+mod envelope;
+
+pub use envelope::Envelope;
 
 /// A request id: a string or an integer, kept with its type (JSON-RPC 2.0 §4; MCP forbids null).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -32,8 +39,45 @@ pub struct ErrorObject {
     /// One sentence for people.
     pub message: String,
     /// Details, unchanged.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     pub data: Option<Box<RawValue>>,
+}
+
+impl ErrorObject {
+    /// An error without data.
+    pub fn new(code: i64, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), data: None }
+    }
+
+    /// The same error with data.
+    #[must_use]
+    pub fn with_data(mut self, data: &impl Serialize) -> Self {
+        self.data = Some(crate::object::raw_of(data));
+        self
+    }
+
+    /// Reads an `error` member.
+    ///
+    /// # Errors
+    /// [`DecodeErrorKind::InvalidShape`]: no object, or no integer `code`. A missing `message` reads as empty.
+    pub fn parse(raw: &RawValue) -> Result<Self, DecodeError> {
+        let object = Object::parse(raw).map_err(|error| error.within("error"))?;
+        let code = object.get("code").and_then(|code| serde_json::from_str::<i64>(code.get()).ok());
+        let Some(code) = code else {
+            return Err(DecodeError::shape("error: \"code\" must be an integer"));
+        };
+        let message = object.string("message").map_err(|error| error.within("error"))?;
+        Ok(Self {
+            code,
+            message: message.unwrap_or_default().into_owned(),
+            data: object.get("data").map(ToOwned::to_owned),
+        })
+    }
+}
+
+/// Keeps `"data": null` apart from no `data`.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawValue>>, D::Error> {
+    Box::<RawValue>::deserialize(deserializer).map(Some)
 }
 
 /// A request: it will be answered.
@@ -108,20 +152,79 @@ impl fmt::Display for DecodeError {
 
 impl std::error::Error for DecodeError {}
 
+impl DecodeError {
+    /// An error about the shape of something inside a message.
+    pub fn shape(message: impl Into<String>) -> Self {
+        Self { kind: DecodeErrorKind::InvalidShape, message: message.into(), id: None }
+    }
+
+    /// The same error, `place` put in front of the message.
+    #[must_use]
+    pub fn within(mut self, place: &str) -> Self {
+        self.message = format!("{place}: {}", self.message);
+        self
+    }
+
+    /// The same error about the request of that id.
+    #[must_use]
+    pub fn about(mut self, id: Option<Id>) -> Self {
+        self.id = id;
+        self
+    }
+
+    /// The JSON-RPC error that tells the sender.
+    pub fn to_error_object(&self) -> ErrorObject {
+        let code = match self.kind {
+            DecodeErrorKind::InvalidRequest | DecodeErrorKind::TooLarge => code::INVALID_REQUEST,
+            DecodeErrorKind::InvalidShape => code::INVALID_PARAMS,
+            DecodeErrorKind::Parse => code::PARSE_ERROR,
+        };
+        ErrorObject::new(code, self.message.clone())
+    }
+}
+
 impl Message {
     /// Reads one message. Payloads stay unparsed; duplicate envelope members are refused.
     ///
     /// # Errors
     /// [`DecodeErrorKind::Parse`] when it is not JSON, [`DecodeErrorKind::InvalidRequest`] when it is no message
-    /// (an array included).
+    /// (an array included), [`DecodeErrorKind::TooLarge`] when it nests deeper than
+    /// [`MAX_DEPTH`](crate::object::MAX_DEPTH).
     pub fn parse(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let _ = bytes;
-        todo!()
+        Envelope::parse(bytes).map(Envelope::into_message)
     }
 
     /// The message as compact JSON, one line.
     pub fn to_bytes(&self) -> Vec<u8> {
-        todo!()
+        match self {
+            Self::Notification(notification) => notification.to_bytes(),
+            Self::Request(request) => request.to_bytes(),
+            Self::Response(response) => response.to_bytes(),
+        }
+    }
+}
+
+impl Request {
+    /// The request as compact JSON, one line.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        encode::request(&self.id, &self.method, self.params.as_deref())
+    }
+}
+
+impl Notification {
+    /// The notification as compact JSON, one line.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        encode::notification(&self.method, self.params.as_deref())
+    }
+}
+
+impl Response {
+    /// The response as compact JSON, one line.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        match &self.outcome {
+            Ok(result) => encode::result(self.id.as_ref(), result.get()),
+            Err(error) => encode::error(self.id.as_ref(), error),
+        }
     }
 }
 
@@ -146,3 +249,6 @@ pub mod code {
     /// Resource not found, as legacy servers say it.
     pub const LEGACY_RESOURCE_NOT_FOUND: i64 = -32002;
 }
+
+#[cfg(test)]
+mod tests;
