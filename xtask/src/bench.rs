@@ -1,0 +1,33 @@
+//! `cargo xtask bench`: the benchmarks, in the profile that figures are worth anything in.
+
+use anyhow::bail;
+
+use crate::flags::{Command, Given};
+use crate::process::run;
+use crate::workspace::cargo;
+
+pub(crate) const COMMAND: Command = Command {
+    name: "bench",
+    summary: "Runs one benchmark in release mode; `bench help` lists them, `bench NAME --help` their flags.",
+    operands: "NAME [FLAGS OF THE BENCHMARK]",
+    flags: &[],
+    forwards: true,
+    run: bench,
+};
+
+fn bench(given: &Given) -> anyhow::Result<()> {
+    if given.operands().is_empty() {
+        bail!("which one? `cargo xtask bench help` lists them");
+    }
+    // The benchmarks start the product as a process of its own, so both must be of the same profile.
+    run(cargo().args([
+        "build",
+        "--quiet",
+        "--release",
+        "--package",
+        "mcp-proxy-engine",
+        "--package",
+        "mpe-bench",
+    ]))?;
+    run(cargo().args(["run", "--quiet", "--release", "--package", "mpe-bench", "--"]).args(given.operands()))
+}

@@ -1,0 +1,197 @@
+//! `cargo xtask peers`: real MCP servers behind the product, official clients in front of it.
+//!
+//! Each server is listed and called twice by the official TypeScript client (`tests/node/compare.mjs`): directly, and
+//! through the product, in both eras. Whatever differs fails. The official inspector's CLI then does the same once
+//! more with its own eyes.
+
+use std::path::{Path, PathBuf};
+use std::process::Command as Process;
+
+use anyhow::{Context as _, bail};
+use serde_json::{Value, json};
+
+use crate::flags::{Command, Flag, Given};
+use crate::http;
+use crate::node::Node;
+use crate::process::{Server, free_port, output, run};
+use crate::python::Python;
+use crate::workspace::{binary, root, scratch};
+
+pub(crate) const COMMAND: Command = Command {
+    name: "peers",
+    summary: "Runs real MCP servers (npm, PyPI) behind the product and official clients in front of it.",
+    operands: "",
+    flags: &[Flag { name: "--only", value: Some("NAME"), help: "Only the scenario of that name." }],
+    forwards: false,
+    run: peers,
+};
+
+/// The eras a client may speak; see `compare.mjs`.
+const ERAS: [&str; 2] = ["modern", "legacy"];
+
+/// One arrangement: a name for the report, and what it does.
+type Scenario = (&'static str, fn(&Bench) -> anyhow::Result<()>);
+
+const SCENARIOS: [Scenario; 4] = [
+    ("everything", everything_over_http),
+    ("fastmcp", fastmcp_over_http),
+    ("two-servers", two_servers_in_one_file),
+    ("inspector", inspector_in_front),
+];
+
+/// What every scenario needs.
+struct Bench {
+    binary: PathBuf,
+    node: Node,
+    python: Python,
+    folder: PathBuf,
+}
+
+fn peers(given: &Given) -> anyhow::Result<()> {
+    let only = given.value("--only");
+    if let Some(only) = only.filter(|only| SCENARIOS.iter().all(|(name, _)| name != only)) {
+        let names: Vec<_> = SCENARIOS.iter().map(|(name, _)| *name).collect();
+        bail!("no scenario `{only}`; there are {}", names.join(", "));
+    }
+    let bench = Bench {
+        binary: binary()?,
+        node: Node::install()?,
+        python: Python::install()?,
+        folder: scratch("peers")?,
+    };
+    let mut lost = Vec::new();
+    for (name, scenario) in SCENARIOS.iter().filter(|(name, _)| only.is_none_or(|only| only == *name)) {
+        println!("peers: {name}");
+        if let Err(error) = scenario(&bench) {
+            println!("peers: {name} FAILED: {error:#}");
+            lost.push(*name);
+        }
+    }
+    if !lost.is_empty() {
+        bail!("{} failed; logs are in {}", lost.join(", "), bench.folder.display());
+    }
+    Ok(())
+}
+
+/// The reference server of the npm registry. `transport` is its own word for what it speaks.
+pub(crate) fn everything(node: &Node, transport: &str, port: u16) -> Process {
+    let mut command = node.command("node_modules/@modelcontextprotocol/server-everything/dist/index.js");
+    command.arg(transport).env("PORT", port.to_string());
+    command
+}
+
+fn everything_over_http(bench: &Bench) -> anyhow::Result<()> {
+    let (server, url) = bench.everything()?;
+    bench.compare_in_both_eras("everything", &url, &[&url])?;
+    drop(server);
+    Ok(())
+}
+
+fn fastmcp_over_http(bench: &Bench) -> anyhow::Result<()> {
+    let (server, url) = bench.fastmcp()?;
+    bench.compare_in_both_eras("fastmcp", &url, &[&url])?;
+    drop(server);
+    Ok(())
+}
+
+/// A file as desktop clients have it, with two servers that share no name.
+fn two_servers_in_one_file(bench: &Bench) -> anyhow::Result<()> {
+    let (first, everything) = bench.everything()?;
+    let (second, fastmcp) = bench.fastmcp()?;
+    let config = bench.folder.join("two-servers.json");
+    let servers =
+        json!({ "mcpServers": { "everything": { "url": everything }, "fastmcp": { "url": fastmcp } } });
+    std::fs::write(&config, servers.to_string())?;
+    let config = config.to_string_lossy().into_owned();
+    let (gateway, through) = bench.gateway("two-servers", &["--config", &config])?;
+    for era in ERAS {
+        bench.compare("everything", &everything, &through, era, &["--among"])?;
+        bench.compare("fastmcp", &fastmcp, &through, era, &["--among"])?;
+    }
+    gateway.stop()?;
+    drop((first, second));
+    Ok(())
+}
+
+/// The inspector sees the same list and the same answer with and without the product between.
+fn inspector_in_front(bench: &Bench) -> anyhow::Result<()> {
+    let (server, url) = bench.everything()?;
+    let (gateway, through) = bench.gateway("inspector", &[&url])?;
+    let list = ["--method", "tools/list"];
+    let call = ["--method", "tools/call", "--tool-name", "get-sum", "--tool-arg", "a=40", "b=2"];
+    for question in [&list[..], &call[..]] {
+        let direct = bench.inspector(&url, question)?;
+        let answer = bench.inspector(&through, question)?;
+        if answer != direct {
+            bail!("the inspector sees {answer} where the server itself gives {direct}");
+        }
+        println!("  inspector {}: the same", question[1]);
+    }
+    gateway.stop()?;
+    drop(server);
+    Ok(())
+}
+
+// === impl Bench ===
+
+impl Bench {
+    fn everything(&self) -> anyhow::Result<(Server, String)> {
+        let port = free_port()?;
+        let server = Server::start(
+            "everything",
+            &mut everything(&self.node, "streamableHttp", port),
+            port,
+            &self.folder,
+        )?;
+        Ok((server, format!("http://127.0.0.1:{port}/mcp")))
+    }
+
+    fn fastmcp(&self) -> anyhow::Result<(Server, String)> {
+        let port = free_port()?;
+        let mut command = self.python.command("python");
+        command.arg(root().join("tests/python/fastmcp_server.py")).arg(port.to_string());
+        let server = Server::start("fastmcp", &mut command, port, &self.folder)?;
+        Ok((server, format!("http://127.0.0.1:{port}/mcp")))
+    }
+
+    /// The product, ready, in front of what `arguments` say; and the URL of its MCP endpoint.
+    fn gateway(&self, name: &str, arguments: &[&str]) -> anyhow::Result<(Server, String)> {
+        let port = free_port()?;
+        let mut command = Process::new(&self.binary);
+        command.arg("serve").args(["--listen", &format!("127.0.0.1:{port}")]).args(arguments);
+        let server = Server::start(&format!("gateway-{name}"), &mut command, port, &self.folder)?;
+        http::ready(port).with_context(|| format!("the gateway's log ends with:\n{}", server.tail()))?;
+        Ok((server, format!("http://127.0.0.1:{port}/mcp")))
+    }
+
+    fn compare_in_both_eras(&self, server: &str, direct: &str, arguments: &[&str]) -> anyhow::Result<()> {
+        let (gateway, through) = self.gateway(server, arguments)?;
+        for era in ERAS {
+            self.compare(server, direct, &through, era, &[])?;
+        }
+        gateway.stop()
+    }
+
+    fn compare(
+        &self,
+        server: &str,
+        direct: &str,
+        through: &str,
+        era: &str,
+        more: &[&str],
+    ) -> anyhow::Result<()> {
+        let mut command = self.node.command(Path::new("compare.mjs"));
+        command.args(["--server", server, "--direct", direct, "--through", through, "--era", era]).args(more);
+        run(&mut command).with_context(|| format!("{server}, {era}"))
+    }
+
+    fn inspector(&self, url: &str, question: &[&str]) -> anyhow::Result<Value> {
+        let launcher = self.node.package("@modelcontextprotocol/inspector/clients/launcher/build/index.js");
+        let mut command = Process::new(self.node.program());
+        command.arg(launcher).args(["--cli", url, "--transport", "http"]).args(question);
+        // It keeps a list of servers under the home folder; ours is not the developer's.
+        command.env("HOME", &self.folder);
+        let text = output(&mut command)?;
+        serde_json::from_str(&text).with_context(|| format!("the inspector printed no JSON: {text}"))
+    }
+}
