@@ -1,0 +1,375 @@
+//! The configuration as a file spells it: a superset of the Python product's `setting` and of desktop clients'
+//! `mcpServers`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::values::{Count, Secret, Size, Span};
+
+/// A whole configuration: how the process behaves, and what the default endpoint is.
+///
+/// Every key may be left out. In strings, `${VARIABLE}` and `${VARIABLE:-default}` are replaced from the environment.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[schemars(title = "MCP Proxy Engine configuration")]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The JSON Schema of this file, for editors. Not read.
+    #[serde(rename = "$schema", skip_serializing)]
+    pub schema: Option<String>,
+
+    // The default endpoint.
+    /// `info.title` of the OpenAPI document. Default: `MCP Proxy Engine`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// `info.version` of the OpenAPI document. Default: `1.0.0`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// `info.description` of the OpenAPI document.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// `servers` of the OpenAPI document: where *this* API is reached. The MCP servers behind it stand in `mcp_servers`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub servers: Vec<ApiServer>,
+    /// The default endpoint's name: the one at the root of every face. Default: `default`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint_id: Option<String>,
+    /// Paths under which tools are served, with the schema of their response: `/get_user/{user_id}` is a GET, a path
+    /// without variables a POST. The first segment is the tool's name.
+    #[serde(skip_serializing_if = "IndexMap::is_empty")]
+    pub response_mappings: IndexMap<String, serde_json::Value>,
+    /// One more MCP server, by the Python product's spelling; it becomes the server `internal`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub internal_mcp: Option<InternalMcp>,
+    /// The MCP servers, in the order in which their tools are listed. `mcpServers` of desktop clients is the same.
+    #[serde(alias = "mcpServers", skip_serializing_if = "IndexMap::is_empty")]
+    pub mcp_servers: IndexMap<String, Server>,
+    /// How tool names of several servers are kept apart.
+    pub naming: Naming,
+    /// What may go on at once.
+    pub limits: Limits,
+
+    // Amazon Web Services, for Lambda functions as servers.
+    /// The AWS region. Default: what the environment says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region_name: Option<String>,
+    /// The AWS access key. Default: the environment's credentials.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub aws_access_key_id: Option<Secret>,
+    /// The AWS secret key. Default: the environment's credentials.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub aws_secret_access_key: Option<Secret>,
+
+    // Every endpoint.
+    /// Further endpoints (tenants) by name, each under `/endpoints/{name}/`.
+    #[serde(skip_serializing_if = "IndexMap::is_empty")]
+    pub endpoints: IndexMap<String, Endpoint>,
+    /// How connections to servers are made and kept.
+    pub http2_config: Http2Config,
+    /// Whom to trust and who we are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+
+    // The HTTP face.
+    /// Where to listen. Default: `127.0.0.1:8080`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen: Option<SocketAddr>,
+    /// `Host` values accepted beside loopback names. Empty: any, when bound to a public address.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allowed_hosts: Vec<String>,
+    /// `Origin` values accepted beside loopback ones.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allowed_origins: Vec<String>,
+    /// Check the arguments of known tools over MCP too. Default: no, the server's own answer is what an MCP client
+    /// expects.
+    pub check_mcp_arguments: bool,
+    /// How long a stop waits for what is under way. Default: 30 s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drain: Option<Span>,
+    /// What is logged, to standard error.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<Log>,
+}
+
+/// A further endpoint: a tenant with its own servers, names, documents and limits.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Endpoint {
+    /// As at the top.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// As at the top.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// As at the top.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// As at the top.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub servers: Vec<ApiServer>,
+    /// As at the top.
+    #[serde(skip_serializing_if = "IndexMap::is_empty")]
+    pub response_mappings: IndexMap<String, serde_json::Value>,
+    /// As at the top.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub internal_mcp: Option<InternalMcp>,
+    /// As at the top.
+    #[serde(alias = "mcpServers", skip_serializing_if = "IndexMap::is_empty")]
+    pub mcp_servers: IndexMap<String, Server>,
+    /// As at the top.
+    pub naming: Naming,
+    /// As at the top, but for the two that belong to the HTTP face (`max_body`, `max_requests`).
+    pub limits: Limits,
+}
+
+/// One `servers` entry of the OpenAPI document.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ApiServer {
+    /// Its URL.
+    pub url: String,
+    /// What it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+}
+
+/// The Python product's internal MCP server.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct InternalMcp {
+    /// Its URL; `{endpoint_id}` stands for the endpoint's name.
+    pub base_url: String,
+    /// Sent as `Authorization: Bearer …`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bearer_token: Option<Secret>,
+    /// Sent with every request.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub headers: IndexMap<String, Secret>,
+}
+
+/// One MCP server: an address, or a command to run.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Server {
+    // As desktop clients spell it.
+    /// Its Streamable HTTP address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// Sent with every request.
+    #[serde(skip_serializing_if = "IndexMap::is_empty")]
+    pub headers: IndexMap<String, Secret>,
+    /// How it is reached. Default: by whichever of `url` and `command` is there.
+    #[serde(rename = "type", alias = "transport", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<ServerKind>,
+    /// The program to run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+    /// Its arguments.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
+    /// Added to its scrubbed environment.
+    #[serde(skip_serializing_if = "IndexMap::is_empty")]
+    pub env: IndexMap<String, Secret>,
+    /// Where it runs. Default: here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cwd: Option<PathBuf>,
+    /// Leave it out. Default: no.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub disabled: bool,
+
+    // Ours.
+    /// Speak HTTP/2 without TLS (prior knowledge); `http` addresses only. Default: HTTP/1.1 there.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub h2c: bool,
+    /// The protocol revision to speak. Default: found out.
+    pub era: Era,
+    /// How long a call may take when the caller names no deadline. Default: `http2_config.request_timeout`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Span>,
+    /// How often its tools are listed anew. Default: 60 s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refresh: Option<Span>,
+    /// The tools to show, by the server's own names. Empty: all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allow: Vec<String>,
+    /// The tools to hide, by the server's own names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub deny: Vec<String>,
+    /// Believe the server's `readOnlyHint` and `idempotentHint` when a failed call might be repeated. Default: yes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trust_annotations: Option<bool>,
+    /// What may go on at once with this server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
+}
+
+/// How a server is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ServerKind {
+    /// Streamable HTTP.
+    #[serde(alias = "streamable-http", alias = "streamableHttp", alias = "streamable_http")]
+    Http,
+    /// The HTTP+SSE transport of 2024-11-05.
+    Sse,
+    /// A child process speaking over its pipes.
+    Stdio,
+}
+
+/// Which protocol revision to speak with a server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Era {
+    /// Found out: `server/discover` first, then `initialize`.
+    #[default]
+    #[serde(rename = "auto")]
+    Auto,
+    /// 2025-11-25, the newest with `initialize`.
+    #[serde(rename = "legacy")]
+    Legacy,
+    /// 2026-07-28.
+    #[serde(rename = "modern")]
+    Modern,
+    /// This revision and no other.
+    #[serde(rename = "2024-11-05")]
+    V2024_11_05,
+    /// This revision and no other.
+    #[serde(rename = "2025-03-26")]
+    V2025_03_26,
+    /// This revision and no other.
+    #[serde(rename = "2025-06-18")]
+    V2025_06_18,
+    /// This revision and no other.
+    #[serde(rename = "2025-11-25")]
+    V2025_11_25,
+    /// This revision and no other.
+    #[serde(rename = "2026-07-28")]
+    V2026_07_28,
+}
+
+/// How tool names of several servers are kept apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Naming {
+    /// One server: untouched. Several: names that only one server has stay, the others get `key_` in front.
+    #[default]
+    Auto,
+    /// Never changed; the first server in the file wins a name.
+    Plain,
+    /// Always `key_name`.
+    Prefix,
+}
+
+/// What may go on at once.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Calls in flight. Default: 1024.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_in_flight: Option<Count>,
+    /// Calls waiting for their turn; more are refused at once. Default: 4096.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_waiting: Option<Count>,
+    /// Calls of one batch. Default: 1000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_batch: Option<Count>,
+    /// Bytes of a request's body (top level only). Default: 4 MiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_body: Option<Size>,
+    /// Requests under way at once over every face (top level only). Default: 4096.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_requests: Option<Count>,
+}
+
+/// The Python product's connection options, and the limits it lacked.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Http2Config {
+    /// A starting point for the other options; each of them still wins where it is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preset: Option<Preset>,
+    /// Offer HTTP/2. Default: yes; `false` forces HTTP/1.1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enable_http2: Option<bool>,
+    /// Open connections over all servers, at most. Default: 100.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<Count>,
+    /// Idle connections kept, at most. Default: 20.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_keepalive_connections: Option<Count>,
+    /// How long an idle connection is kept. Default: 30 s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keepalive_expiry: Option<Span>,
+    /// How long a request may take. Default: 30 s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_timeout: Option<Span>,
+    /// Many calls at once. Default: yes; `false` makes one call after the other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enable_concurrent_requests: Option<bool>,
+    /// How long one connection attempt may take, TLS included. Default: 10 s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connect_timeout: Option<Span>,
+    /// Calls on one HTTP/2 connection at once, at most. Default: 100.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_streams: Option<Count>,
+    /// Calls that may wait for a connection, at most. Default: 10000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_waiting: Option<Count>,
+    /// Bytes of a server's answer, at most. Default: 64 MiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_response: Option<Size>,
+}
+
+/// The Python product's three presets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Preset {
+    /// 50 connections, 10 idle for 15 s, 60 s a request, one call at a time.
+    Conservative,
+    /// 200 connections, 50 idle for 60 s, 10 s a request.
+    #[serde(alias = "high_throughput")]
+    HighThroughput,
+    /// 20 connections, 5 idle for 10 s, 30 s a request.
+    #[serde(alias = "lambda")]
+    Serverless,
+}
+
+/// Whom to trust and who we are. Paths are relative to the configuration file.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tls {
+    /// PEM files with further root certificates, beside the platform's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub extra_roots: Vec<PathBuf>,
+    /// PEM file with our client certificate and its chain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<PathBuf>,
+    /// PEM file with the client certificate's key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_key: Option<PathBuf>,
+}
+
+/// What is logged.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// A level (`error`, `warn`, `info`, `debug`, `trace`) or directives such as `info,mpe_engine=debug`. Default:
+    /// `info`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
+    /// Default: text.
+    pub format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    #[default]
+    Text,
+}

@@ -1,0 +1,240 @@
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mpe_engine::Target;
+
+use super::{Format, Secret, Settings, Source, config_schema};
+
+fn environment(name: &str) -> Option<String> {
+    match name {
+        "EMPTY" => Some(String::new()),
+        "MANY" => Some("250".to_owned()),
+        "TOKEN" => Some("t0ps3cret-token".to_owned()),
+        _ => None,
+    }
+}
+
+fn load(text: &str, format: Format) -> Result<Settings, String> {
+    let file = match format {
+        Format::Json => "p.json",
+        Format::Toml => "p.toml",
+        Format::Yaml => "p.yaml",
+    };
+    Source::parse(text, format, file, PathBuf::new(), &environment)
+        .and_then(Source::settings)
+        .map_err(|error| error.to_string())
+}
+
+fn problems(text: &str, format: Format) -> String {
+    load(text, format).err().expect("the configuration is bad")
+}
+
+#[test]
+fn an_unknown_key_names_the_nearest_one_and_its_place_in_every_format() {
+    let toml =
+        problems("[mcp_servers.weather]\nulr = \"http://h/mcp\"\nurl = \"http://h/mcp\"\n", Format::Toml);
+    assert_eq!(toml, "p.toml:2:1: mcp_servers.weather.ulr: unknown key; did you mean `url`?");
+
+    let yaml =
+        problems("mcp_servers:\n  weather:\n    ulr: http://h/mcp\n    url: http://h/mcp\n", Format::Yaml);
+    assert_eq!(yaml, "p.yaml:3:5: mcp_servers.weather.ulr: unknown key; did you mean `url`?");
+
+    let json = problems(
+        "{\"mcpServers\": {\"weather\": {\n  \"ulr\": 1, \"url\": \"http://h/mcp\"}}}",
+        Format::Json,
+    );
+    assert_eq!(json, "p.json:2:3: mcpServers.weather.ulr: unknown key; did you mean `url`?");
+}
+
+#[test]
+fn a_wrong_type_says_what_was_expected_and_found_in_every_format() {
+    let expected = "expected a count from 1 to 1000000, found a string";
+    let toml = problems("[http2_config]\nmax_connections = \"many\"\n", Format::Toml);
+    assert_eq!(toml, format!("p.toml:2:19: http2_config.max_connections: {expected}"));
+
+    let yaml = problems("http2_config:\n  max_connections: many\n", Format::Yaml);
+    assert_eq!(yaml, format!("p.yaml:2:20: http2_config.max_connections: {expected}"));
+
+    let json = problems("{\"http2_config\": {\n \"max_connections\": \"many\"}}", Format::Json);
+    assert_eq!(json, format!("p.json:2:21: http2_config.max_connections: {expected}"));
+}
+
+#[test]
+fn broken_syntax_names_its_place() {
+    assert!(problems("title = \n", Format::Toml).starts_with("p.toml:1:9: this is not TOML: "));
+    assert!(problems("{\"title\": }", Format::Json).starts_with("p.json:1:11: this is not JSON: "));
+    assert!(problems("title: [1\n", Format::Yaml).starts_with("p.yaml:"));
+}
+
+#[test]
+fn a_key_that_stands_twice_is_refused() {
+    assert!(problems("{\"title\": \"a\",\n\"title\": \"b\"}", Format::Json).contains("p.json:2:1:"));
+    assert!(problems("title = \"a\"\ntitle = \"b\"\n", Format::Toml).contains("p.toml:2:"));
+    assert!(problems("title: a\ntitle: b\n", Format::Yaml).contains("p.yaml:2:"));
+}
+
+#[test]
+fn many_problems_are_reported_at_once_and_in_order() {
+    let text = "titel = 1\nnaming = \"always\"\n[mcp_servers.a]\nurl = \"ftp://h\"\ntimeout = \"0s\"\n[mcp_servers.b]\n";
+    let lines: Vec<String> = problems(text, Format::Toml).lines().map(str::to_owned).collect();
+    assert_eq!(lines.len(), 5, "{lines:#?}");
+    assert_eq!(lines[0], "p.toml:1:1: titel: unknown key; did you mean `title`?");
+    assert_eq!(lines[1], "p.toml:2:10: naming: unknown value `always`; it may be `auto`, `plain`, `prefix`");
+    assert!(
+        lines[2].starts_with("p.toml:4:1: mcp_servers.a.url: expected an absolute address"),
+        "{}",
+        lines[2]
+    );
+    assert!(lines[3].starts_with("p.toml:5:11: mcp_servers.a.timeout: expected a duration"), "{}", lines[3]);
+    assert!(lines[4].starts_with("p.toml:6:14: mcp_servers.b: lacks an address"), "{}", lines[4]);
+}
+
+#[test]
+fn a_value_that_was_cut_out_causes_no_second_message() {
+    let text = "[mcp_servers.a]\nurl = 7\n[[servers]]\nurl = 7\n";
+    let lines: Vec<String> = problems(text, Format::Toml).lines().map(str::to_owned).collect();
+    assert_eq!(
+        lines,
+        [
+            "p.toml:2:7: mcp_servers.a.url: expected a string, found an integer",
+            "p.toml:4:7: servers[0].url: expected a string, found an integer"
+        ]
+    );
+}
+
+#[test]
+fn variables_are_replaced_also_where_a_number_is_wanted() {
+    let text = r#"
+        title = "${TITLE:-My API} ${EMPTY:-v1} $${literal}"
+        http2_config.max_connections = "${MANY}"
+        http2_config.enable_http2 = "${HTTP2:-false}"
+        http2_config.keepalive_expiry = "${EXPIRY:-2.5}"
+    "#;
+    let settings = load(text, Format::Toml).unwrap();
+    assert_eq!(settings.pool.max_connections, 250);
+    assert!(!settings.pool.enable_http2);
+    assert_eq!(settings.pool.keepalive_expiry, Duration::from_millis(2500));
+    let view = settings.gateway.endpoints.values().next().unwrap();
+    assert_eq!(view.info.title, "My API v1 ${literal}");
+}
+
+#[test]
+fn a_missing_variable_is_named_with_its_key() {
+    let text = "internal_mcp:\n  base_url: http://h/{endpoint_id}\n  bearer_token: ${NOWHERE}\n";
+    assert_eq!(
+        problems(text, Format::Yaml),
+        "p.yaml:3:3: internal_mcp.bearer_token: the environment variable `NOWHERE` is not set; set it, or give a \
+         default: `${NOWHERE:-…}`"
+    );
+}
+
+#[test]
+fn the_python_products_setting_is_read_verbatim() {
+    let setting = r#"{
+        "title": "My API", "version": "1.0.0", "servers": [{"url": "https://api.example.com"}],
+        "region_name": "us-east-1", "aws_access_key_id": "AKIA", "aws_secret_access_key": "k",
+        "endpoint_id": "acme",
+        "internal_mcp": {"base_url": "https://mcp.example.com/{endpoint_id}", "bearer_token": "${TOKEN}"},
+        "http2_config": {"enable_http2": true, "max_connections": 7, "max_keepalive_connections": 3,
+            "keepalive_expiry": 10.0, "request_timeout": 12.5, "enable_concurrent_requests": false}
+    }"#;
+    let settings = load(setting, Format::Json).unwrap();
+    assert_eq!(settings.pool.max_connections, 7);
+    assert_eq!(settings.pool.request_timeout, Duration::from_millis(12_500));
+    let endpoint = &settings.endpoints[0];
+    assert!(!endpoint.limits.concurrent);
+    assert_eq!(endpoint.upstreams.len(), 1);
+    let internal = &endpoint.upstreams[0];
+    assert_eq!((internal.key.as_str(), internal.timeout), ("internal", Duration::from_millis(12_500)));
+    let Target::Http { url, headers, .. } = &internal.target else { panic!("{:?}", internal.target) };
+    assert_eq!(url.to_string(), "https://mcp.example.com/acme");
+    assert_eq!(headers[0].0, http::header::AUTHORIZATION);
+    assert_eq!(secrecy::ExposeSecret::expose_secret(&headers[0].1), "Bearer t0ps3cret-token");
+}
+
+#[test]
+fn a_desktop_clients_servers_are_read_verbatim_and_in_order() {
+    let text = r#"{"mcpServers": {
+        "zeta": {"type": "http", "url": "https://z.example.com/mcp", "headers": {"X-Api-Key": "${TOKEN}"}},
+        "files": {"command": "npx", "args": ["-y", "server-files", "/tmp"], "env": {"DEBUG": "1"}, "cwd": "/"},
+        "alpha": {"type": "streamable-http", "url": "http://127.0.0.1:9000/mcp"}
+    }}"#;
+    let settings = load(text, Format::Json).unwrap();
+    let keys: Vec<&str> =
+        settings.endpoints[0].upstreams.iter().map(|upstream| upstream.key.as_str()).collect();
+    assert_eq!(keys, ["zeta", "files", "alpha"]);
+    let Target::Stdio { command, args, env, .. } = &settings.endpoints[0].upstreams[1].target else {
+        panic!()
+    };
+    assert_eq!((command.as_str(), args.len(), env[0].0.as_str()), ("npx", 3, "DEBUG"));
+}
+
+#[test]
+fn toml_keeps_the_order_of_servers() {
+    let text = "[mcp_servers.zeta]\nurl = \"http://h/1\"\n[mcp_servers.alpha]\nurl = \"http://h/2\"\n";
+    let settings = load(text, Format::Toml).unwrap();
+    assert_eq!(settings.endpoints[0].upstreams[0].key.as_str(), "zeta");
+}
+
+#[test]
+fn what_contradicts_itself_is_refused() {
+    for (server, expected) in [
+        (r#"{"url": "http://h/", "command": "x"}"#, "has both `url` and `command`"),
+        (r#"{"command": "x", "type": "http"}"#, "`http` and `sse` need a `url`"),
+        (r#"{"url": "http://h/", "transport": "stdio"}"#, "transport: `stdio` needs a `command`"),
+        (r#"{"url": "https://h/", "h2c": true}"#, "`h2c` is HTTP/2 without TLS"),
+        (r#"{"url": "https://user:pass@h/"}"#, "credentials do not belong into an address"),
+        (r#"{"url": "http://h/", "args": ["x"]}"#, "belongs to a server with a `command`"),
+        (r#"{"url": "http://h/", "headers": {"Host": "x"}}"#, "is set by the engine itself"),
+        (r#"{"url": "http://h/", "headers": {"X-A": "a\nb"}}"#, "a value that no header can carry"),
+        (r#"{"url": "http://h/", "limits": {"max_body": 4096}}"#, "is no limit of a server"),
+        (r#"{"url": "http://h/", "timeout": 90000}"#, "at most a day"),
+    ] {
+        let message = problems(&format!("{{\"mcpServers\": {{\"a\": {server}}}}}"), Format::Json);
+        assert!(message.contains(expected), "{server}: {message}");
+    }
+}
+
+#[test]
+fn an_endpoint_must_fit_into_a_path_and_be_another_one() {
+    let message = problems("{\"endpoint_id\": \"a\", \"endpoints\": {\"a\": {}, \"x y\": {}}}", Format::Json);
+    assert!(message.contains("endpoints.a: this is the default endpoint's name"), "{message}");
+    assert!(message.contains("endpoints.\"x y\": an endpoint's name becomes part of its URL"), "{message}");
+}
+
+#[test]
+fn a_secret_is_never_shown() {
+    let secret = Secret::new("t0ps3cret");
+    assert_eq!(format!("{secret:?}"), "[redacted]");
+    assert_eq!(serde_json::to_string(&secret).unwrap(), "\"[redacted]\"");
+    let message = problems(
+        "{\"mcpServers\": {\"a\": {\"url\": \"http://h\", \"headers\": {\"X\": 123456}}}}",
+        Format::Json,
+    );
+    assert!(!message.contains("123456"), "{message}");
+    let message = problems("{\"aws_access_key_id\": \"t0ps3cret ${\"}", Format::Json);
+    assert!(!message.contains("t0ps3cret"), "{message}");
+}
+
+#[test]
+fn a_file_of_another_kind_or_none_at_all_is_named() {
+    let error = Source::open(&PathBuf::from("proxy.ini")).unwrap_err().to_string();
+    assert_eq!(error, "proxy.ini: expected a file that ends in .toml, .yaml, .yml or .json");
+    let error = Source::open(&PathBuf::from("/nowhere/proxy.toml")).unwrap_err().to_string();
+    assert!(error.starts_with("/nowhere/proxy.toml: cannot be read: "), "{error}");
+}
+
+#[test]
+fn the_schema_describes_every_key_and_forbids_others() {
+    let schema = serde_json::to_value(config_schema()).unwrap();
+    assert_eq!(schema["additionalProperties"], false);
+    let keys = schema["properties"].as_object().unwrap();
+    for key in ["title", "http2_config", "mcp_servers", "internal_mcp", "listen", "endpoints"] {
+        assert!(
+            keys[key]["description"].is_string() || keys[key]["$ref"].is_string(),
+            "{key}: {}",
+            keys[key]
+        );
+    }
+    assert!(keys.contains_key("mcpServers"), "the alias of desktop clients");
+}
