@@ -4,7 +4,13 @@
 //! messages go in, decisions and bytes come out. Payloads that an intermediary must not change
 //! (`params`, `result`, schemas) stay [`RawValue`](serde_json::value::RawValue).
 
+pub mod header;
 pub mod jsonrpc;
+pub mod meta;
 pub mod object;
+pub mod pager;
+pub mod params;
+pub mod result;
+pub mod sse;
 pub mod tool;
 pub mod version;
