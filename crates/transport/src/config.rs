@@ -16,15 +16,24 @@ pub struct PoolConfig {
     pub keepalive_expiry: Duration,
     /// The deadline of an exchange that names none: connect, headers and body together. Default: 30 s.
     pub request_timeout: Duration,
+    /// Whether calls run side by side. Off: [`Pool::send`](crate::Pool::send) lets one exchange at a time through, in
+    /// the order of the callers; streams opened with their own options are not counted, else one open event stream
+    /// would stop everything. Default: on.
+    pub enable_concurrent_requests: bool,
     /// How long one connection attempt may take, TLS included. Default: 10 s.
     pub connect_timeout: Duration,
     /// Streams kept open on one connection, at most. The peer's SETTINGS_MAX_CONCURRENT_STREAMS lowers this
     /// further. Default: 100, the least RFC 9113 §6.5.2 recommends a peer to allow.
     pub max_streams: usize,
+    /// Age after which a connection takes no further exchange, so that changed names and rebalanced peers are
+    /// followed. Default: 1 h.
+    pub max_connection_age: Option<Duration>,
     /// Exchanges that may wait for a lease, over all origins, at most. Default: 10 000.
     pub max_waiting: usize,
-    /// Bytes of a response body, at most. Default: 64 MiB.
+    /// Bytes of a response body, at most, unless the exchange names its own limit. Default: 64 MiB.
     pub max_response_bytes: u64,
+    /// Bytes of a response head (names and values), at most. Default: 64 KiB.
+    pub max_head_bytes: u32,
 }
 
 /// The Python product's three presets.
@@ -46,10 +55,13 @@ impl Default for PoolConfig {
             max_keepalive_connections: 20,
             keepalive_expiry: Duration::from_secs(30),
             request_timeout: Duration::from_secs(30),
+            enable_concurrent_requests: true,
             connect_timeout: Duration::from_secs(10),
             max_streams: 100,
+            max_connection_age: Some(Duration::from_secs(3600)),
             max_waiting: 10_000,
             max_response_bytes: 64 << 20,
+            max_head_bytes: 64 << 10,
         }
     }
 }
@@ -57,8 +69,31 @@ impl Default for PoolConfig {
 impl PoolConfig {
     /// The options of a preset.
     pub fn preset(preset: Preset) -> Self {
-        let _ = preset;
-        todo!()
+        let default = Self::default();
+        match preset {
+            Preset::Conservative => Self {
+                max_connections: 50,
+                max_keepalive_connections: 10,
+                keepalive_expiry: Duration::from_secs(15),
+                request_timeout: Duration::from_secs(60),
+                enable_concurrent_requests: false,
+                ..default
+            },
+            Preset::HighThroughput => Self {
+                max_connections: 200,
+                max_keepalive_connections: 50,
+                keepalive_expiry: Duration::from_secs(60),
+                request_timeout: Duration::from_secs(10),
+                ..default
+            },
+            Preset::Serverless => Self {
+                max_connections: 20,
+                max_keepalive_connections: 5,
+                keepalive_expiry: Duration::from_secs(10),
+                request_timeout: Duration::from_secs(30),
+                ..default
+            },
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The error, and the one question it answers: could the peer have seen the request?
 
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -47,11 +48,44 @@ pub struct Error {
     pub(crate) kind: ErrorKind,
     pub(crate) sent: Sent,
     pub(crate) message: String,
-    pub(crate) source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    pub(crate) source: Option<Arc<dyn std::error::Error + Send + Sync>>,
     pub(crate) request: Option<Box<http::Request<Bytes>>>,
 }
 
 impl Error {
+    pub(crate) fn new(kind: ErrorKind, sent: Sent, message: impl Into<String>) -> Self {
+        Self { kind, sent, message: message.into(), source: None, request: None }
+    }
+
+    /// An error of which it is certain that the peer has not processed the request.
+    pub(crate) fn unsent(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self::new(kind, Sent::No, message)
+    }
+
+    pub(crate) fn caused_by(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into().into());
+        self
+    }
+
+    /// The same error for another caller; a request held stays with the first.
+    pub(crate) fn shared(&self) -> Self {
+        Self {
+            kind: self.kind,
+            sent: self.sent,
+            message: self.message.clone(),
+            source: self.source.clone(),
+            request: None,
+        }
+    }
+
+    /// Hands the request back, if the error allows it to be sent again.
+    pub(crate) fn returning(mut self, request: http::Request<Bytes>) -> Self {
+        if self.sent == Sent::No {
+            self.request = Some(Box::new(request));
+        }
+        self
+    }
+
     /// What went wrong.
     pub fn kind(&self) -> ErrorKind {
         self.kind

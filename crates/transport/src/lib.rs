@@ -3,12 +3,29 @@
 //! The crate knows nothing of JSON or MCP and never sends anything twice. What it can know about a failed
 //! exchange it says: see [`Error::sent`].
 
-mod config;
-mod error;
-mod origin;
+mod client;
 mod pool;
 
+mod connect;
+mod tls;
+
+mod h2;
+mod http1;
+
+mod body;
+mod control;
+mod deadline;
+
+mod config;
+mod error;
+mod info;
+mod origin;
+
+pub use body::Body;
+pub use client::{ExchangeOptions, Pool};
 pub use config::{PoolConfig, Preset, TlsConfig};
+pub use connect::{ByteStream, Dial, Dialing};
+pub use deadline::BodyDeadline;
 pub use error::{Error, ErrorKind, Sent};
+pub use info::{ConnectionId, ExchangeInfo, OriginSnapshot, PoolSnapshot, Protocol};
 pub use origin::{Origin, Scheme, Wire};
-pub use pool::{Body, ConnectionId, ExchangeInfo, OriginSnapshot, Pool, PoolSnapshot, Protocol};

@@ -3,6 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
+use http::uri::Authority;
+
+use crate::{Error, ErrorKind};
+
 /// `http` or `https`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Scheme {
@@ -10,6 +14,24 @@ pub enum Scheme {
     Http,
     /// TLS.
     Https,
+}
+
+impl Scheme {
+    /// 80 or 443.
+    pub fn default_port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+        }
+    }
+
+    /// `http` or `https`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
 }
 
 /// Which HTTP to speak.
@@ -38,9 +60,33 @@ impl Origin {
     ///
     /// # Errors
     /// One sentence saying what the URI lacks.
-    pub fn of(uri: &http::Uri, wire: Wire) -> Result<Self, crate::Error> {
-        let _ = (uri, wire);
-        todo!()
+    pub fn of(uri: &http::Uri, wire: Wire) -> Result<Self, Error> {
+        let invalid = |what: &str| Error::unsent(ErrorKind::InvalidRequest, format!("`{uri}`: {what}"));
+        let scheme = match uri.scheme_str() {
+            Some("http") => Scheme::Http,
+            Some("https") => Scheme::Https,
+            Some(_) => return Err(invalid("the scheme must be http or https")),
+            None => return Err(invalid("an absolute URI is needed, such as https://host/path")),
+        };
+        if scheme == Scheme::Https && wire == Wire::H2c {
+            return Err(invalid("h2c is HTTP/2 over plaintext, so the scheme must be http"));
+        }
+        let authority = uri.authority().ok_or_else(|| invalid("the host is missing"))?;
+        if authority.as_str().contains('@') {
+            // The text is not repeated: it holds a password.
+            let what = format!("the URI of host `{}` must not carry user or password", authority.host());
+            return Err(Error::unsent(ErrorKind::InvalidRequest, what));
+        }
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+        if host.is_empty() {
+            return Err(invalid("the host is missing"));
+        }
+        let port =
+            match authority.as_str().strip_prefix(authority.host()).and_then(|rest| rest.strip_prefix(':')) {
+                None => scheme.default_port(),
+                Some(port) => port.parse().map_err(|_| invalid("the port must be a number up to 65535"))?,
+            };
+        Ok(Self { scheme, host: host.to_ascii_lowercase().into(), port, wire })
     }
 
     /// The scheme.
@@ -58,6 +104,17 @@ impl Origin {
         self.port
     }
 
+    /// Host and port as `Host` and `:authority` carry them: brackets around IPv6, the default port left out.
+    pub(crate) fn authority(&self) -> Authority {
+        let (open, close) = if self.host.contains(':') { ("[", "]") } else { ("", "") };
+        let text = if self.port == self.scheme.default_port() {
+            format!("{open}{}{close}", self.host)
+        } else {
+            format!("{open}{}{close}:{}", self.host, self.port)
+        };
+        text.try_into().expect("host and port came out of a parsed authority")
+    }
+
     /// The wire asked for.
     pub fn wire(&self) -> Wire {
         self.wire
@@ -67,7 +124,9 @@ impl Origin {
 impl fmt::Display for Origin {
     /// As in an `Origin` header: `https://host:port`, the scheme's default port left out.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let _ = f;
-        todo!()
+        write!(f, "{}://{}", self.scheme.as_str(), self.authority())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,133 @@
+//! One request on one stream.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::Poll;
+
+use bytes::Bytes;
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
+};
+use http::uri::PathAndQuery;
+use http::{Request, Response, Uri};
+
+use super::body::StreamBody;
+use super::driver::Link;
+use super::error;
+use crate::body::{Body, Limits};
+use crate::deadline::Timer;
+use crate::pool::Lease;
+use crate::{Error, ErrorKind, Origin, Sent};
+
+/// Sends `request` and returns once the head of its response is here.
+///
+/// Dropping the future resets the stream (CANCEL) and gives the lease back.
+pub(crate) async fn send(
+    lease: Lease,
+    link: &Link,
+    origin: &Origin,
+    request: Request<Bytes>,
+    mut timer: Timer,
+    limits: Limits,
+) -> Result<Response<Body>, Error> {
+    let Some(mut requests) = link.requests() else {
+        let message = format!("the connection to {origin} closed before the request was sent");
+        return Err(Error::unsent(ErrorKind::ConnectionLost, message).returning(request));
+    };
+    let head = link.head(&request);
+    let body = request.body().clone();
+    let (mut response, mut sending) = match requests.send_request(head, body.is_empty()) {
+        Ok(opened) => opened,
+        Err(error) => return Err(error::before_sending(error, origin).returning(request)),
+    };
+    drop(requests);
+    if !body.is_empty() {
+        // The bytes are in memory already, so letting h2 hold them until the window opens costs nothing. If the
+        // stream has ended meanwhile, the response future knows better why.
+        let _ = sending.send_data(body, true);
+    }
+    drop(sending);
+
+    let answered = poll_fn(|cx| {
+        if let Poll::Ready(answered) = Pin::new(&mut response).poll(cx) {
+            return Poll::Ready(answered.map_err(|cause| {
+                if error::is_http1_required(&cause) {
+                    lease.http1_required(origin);
+                }
+                error::before_head(cause, origin)
+            }));
+        }
+        timer.poll_expired(cx).map(|()| {
+            let message = format!("the deadline passed before {origin} answered");
+            Err(Error::new(ErrorKind::Deadline, Sent::Maybe, message))
+        })
+    })
+    .await;
+    let answer = match answered {
+        Ok(answer) => answer,
+        Err(error) => return Err(error.returning(request)),
+    };
+    timer.enter_body();
+    check_head_size(answer.headers(), limits.max_head_bytes)?;
+    let info = lease.info();
+    let (mut parts, stream) = answer.into_parts();
+    parts.extensions.insert(info);
+    let body = StreamBody::new(stream, lease);
+    let body = Body::limited(body.into(), &parts.headers, limits.max_body_bytes, timer)?;
+    Ok(Response::from_parts(parts, body))
+}
+
+/// The size as RFC 9113 §10.5.1 counts it: names, values, and 32 bytes for each header.
+fn check_head_size(headers: &HeaderMap, max_head_bytes: u32) -> Result<(), Error> {
+    let size: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
+    if size > max_head_bytes as usize {
+        let message =
+            format!("the response head of {size} bytes is larger than the limit of {max_head_bytes}");
+        return Err(Error::new(ErrorKind::TooLarge, Sent::Maybe, message));
+    }
+    Ok(())
+}
+
+// === impl Link ===
+
+impl Link {
+    /// The request head as HTTP/2 wants it: pseudo-headers from the origin, connection headers left out
+    /// (RFC 9113 §8.2.2, §8.3.1).
+    fn head(&self, request: &Request<Bytes>) -> Request<()> {
+        let mut uri = http::uri::Parts::default();
+        uri.scheme = Some(self.scheme.clone());
+        uri.authority = Some(self.authority.clone());
+        uri.path_and_query =
+            Some(request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")));
+        let mut head = Request::new(());
+        *head.method_mut() = request.method().clone();
+        *head.uri_mut() = Uri::from_parts(uri).expect("scheme, authority and path make a URI");
+        *head.headers_mut() = end_to_end(request.headers());
+        let n_bytes = request.body().len();
+        if n_bytes > 0 {
+            head.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(n_bytes));
+        }
+        head
+    }
+}
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// The headers without those that speak of one HTTP/1.1 connection.
+fn end_to_end(headers: &HeaderMap) -> HeaderMap {
+    let mut kept = headers.clone();
+    if let Some(listed) = kept.remove(CONNECTION) {
+        // What `Connection` names is as hop-by-hop as itself (RFC 9110 §7.6.1).
+        for name in listed.to_str().unwrap_or_default().split(',') {
+            kept.remove(name.trim());
+        }
+    }
+    for name in [HOST, KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING, UPGRADE] {
+        kept.remove(name);
+    }
+    if kept.get(TE).is_some_and(|te| te != "trailers") {
+        kept.remove(TE);
+    }
+    kept
+}

@@ -1,0 +1,10 @@
+//! HTTP/2 on one connection: the task that drives it, exchanges on its streams, their bodies.
+
+mod body;
+mod driver;
+mod error;
+mod exchange;
+
+pub(crate) use body::StreamBody;
+pub(crate) use driver::{Link, drive};
+pub(crate) use exchange::send;

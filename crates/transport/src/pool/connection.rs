@@ -1,0 +1,94 @@
+//! One task per connection: connect, then drive until it ends. Whatever ends it, the ledger is told.
+
+use std::sync::{Arc, Weak};
+
+use tokio::time::timeout;
+use tracing::debug;
+
+use super::ledger::Release;
+use super::{ConnectionKey, Link, Shared};
+use crate::connect::Connector;
+use crate::{Error, ErrorKind, Origin, PoolConfig, Protocol, h2, http1};
+
+/// A connection's entry in the ledger. Dropping it says that the connection is gone.
+pub(crate) struct Registration {
+    /// Weak: connections must not keep the pool alive that owns them.
+    shared: Weak<Shared>,
+    key: ConnectionKey,
+    origin: Origin,
+    config: PoolConfig,
+    failure: Option<Error>,
+}
+
+impl Registration {
+    pub(super) fn new(shared: &Arc<Shared>, key: ConnectionKey, origin: Origin) -> Self {
+        Self { shared: Arc::downgrade(shared), key, origin, config: shared.config.clone(), failure: None }
+    }
+
+    pub(crate) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    pub(crate) fn config(&self) -> &PoolConfig {
+        &self.config
+    }
+
+    pub(crate) fn connected(&self, link: Link, protocol: Protocol, capacity: usize) {
+        debug!(origin = %self.origin, connection = self.key.id.0, ?protocol, capacity, "connected");
+        if let Some(shared) = self.shared.upgrade() {
+            shared.step(None, |ledger, now, out| {
+                ledger.connected(self.key, link, protocol, capacity, now, out);
+            });
+        }
+    }
+
+    pub(crate) fn capacity_changed(&self, capacity: usize) {
+        debug!(origin = %self.origin, connection = self.key.id.0, capacity, "stream capacity changed");
+        if let Some(shared) = self.shared.upgrade() {
+            shared.step(None, |ledger, now, out| ledger.capacity_changed(self.key, capacity, now, out));
+        }
+    }
+
+    /// Gives back the place of a lease that was handed over.
+    pub(crate) fn released(&self) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.step(None, |ledger, now, out| ledger.released(self.key, Release::Reusable, now, out));
+        }
+    }
+
+    pub(crate) fn going_away(&self) {
+        debug!(origin = %self.origin, connection = self.key.id.0, "connection draining");
+        if let Some(shared) = self.shared.upgrade() {
+            shared.step(None, |ledger, now, out| ledger.going_away(self.key, now, out));
+        }
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        debug!(origin = %self.origin, connection = self.key.id.0, "connection gone");
+        let Some(shared) = self.shared.upgrade() else { return };
+        shared.step(self.failure.as_ref(), |ledger, now, out| ledger.closed(self.key, now, out));
+        if shared.ledger().n_connections() == 0 {
+            shared.emptied.notify_waiters();
+        }
+    }
+}
+
+pub(super) async fn run(mut registration: Registration, connector: Arc<Connector>, http1_only: bool) {
+    let limit = registration.config.connect_timeout;
+    let connecting = connector.connect(&registration.origin, http1_only);
+    let connected = timeout(limit, connecting).await.unwrap_or_else(|_| {
+        let message = format!("connecting to {} took longer than {limit:?}", registration.origin);
+        Err(Error::unsent(ErrorKind::Connect, message))
+    });
+    let ended = match connected {
+        Err(error) => Err(error),
+        Ok((stream, Protocol::Http2)) => h2::drive(&registration, stream).await,
+        Ok((stream, Protocol::Http1)) => http1::drive(&registration, stream).await,
+    };
+    if let Err(error) = ended {
+        debug!(origin = %registration.origin, %error, "connection attempt failed");
+        registration.failure = Some(error);
+    }
+}

@@ -1,0 +1,8 @@
+//! The transport against peers that follow a script. One file per subject, one test per sentence.
+
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the finding")]
+
+mod support;
+
+mod h2_exchange;
+mod pooling;
