@@ -1,0 +1,111 @@
+//! Sockets of a scripted server.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use super::Shared;
+use super::speak::{Connection, Sessions, answer};
+
+/// What it speaks on its socket.
+#[derive(Clone, Debug)]
+pub(super) enum Listening {
+    H2c,
+    Http1,
+    Tls(Arc<ServerConfig>),
+}
+
+/// An address of the loopback interface that nobody listens on.
+pub(super) async fn free_address() -> SocketAddr {
+    let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await;
+    listener.local_addr().expect("a bound address")
+}
+
+/// The port must come back after a kill, even while old connections linger: the listener reuses addresses.
+pub(super) async fn bind(address: SocketAddr) -> TcpListener {
+    TcpListener::bind(address).await.unwrap_or_else(|error| panic!("cannot listen on {address}: {error}"))
+}
+
+/// Serves until aborted; the connections end with it.
+pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    let sessions = Arc::new(Sessions::default());
+    let mut connections = JoinSet::new();
+    loop {
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        let number = shared.accepted.fetch_add(1, Ordering::SeqCst) + 1;
+        let connection = Arc::new(Connection {
+            number,
+            shared: Arc::clone(&shared),
+            sessions: Arc::clone(&sessions),
+            cut: CancellationToken::new(),
+        });
+        connections.spawn(serve(stream, connection));
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+async fn serve(stream: TcpStream, connection: Arc<Connection>) {
+    let _open = Open::count(Arc::clone(&connection.shared));
+    // Small frames of many streams must not wait for one another.
+    let _ = stream.set_nodelay(true);
+    match connection.shared.listening.clone() {
+        Listening::H2c => serve_h2(stream, connection).await,
+        Listening::Http1 => serve_http1(stream, connection).await,
+        Listening::Tls(config) => {
+            let Ok(stream) = TlsAcceptor::from(config).accept(stream).await else { return };
+            if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+                serve_h2(stream, connection).await;
+            } else {
+                serve_http1(stream, connection).await;
+            }
+        }
+    }
+}
+
+async fn serve_h2(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, connection: Arc<Connection>) {
+    let cut = connection.cut.clone();
+    let service = service_fn(move |request| answer(Arc::clone(&connection), request));
+    let serving = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+        .max_concurrent_streams(1000)
+        .serve_connection(TokioIo::new(io), service);
+    tokio::select! {
+        // However it ended, the journal has what matters.
+        _ = serving => {}
+        () = cut.cancelled() => {}
+    }
+}
+
+async fn serve_http1(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, connection: Arc<Connection>) {
+    let cut = connection.cut.clone();
+    let service = service_fn(move |request| answer(Arc::clone(&connection), request));
+    let serving = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(io), service);
+    tokio::select! {
+        _ = serving => {}
+        () = cut.cancelled() => {}
+    }
+}
+
+/// Counts one open connection for as long as it lives.
+struct Open(Arc<Shared>);
+
+impl Open {
+    fn count(shared: Arc<Shared>) -> Self {
+        shared.open.fetch_add(1, Ordering::SeqCst);
+        Self(shared)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::SeqCst);
+    }
+}
