@@ -10,6 +10,7 @@ pub mod meta;
 pub mod object;
 pub mod pager;
 pub mod params;
+pub mod probe;
 pub mod result;
 pub mod sse;
 pub mod tool;
