@@ -1,6 +1,7 @@
 //! What a gateway is built from.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,13 +24,40 @@ pub struct EndpointView {
 pub struct GatewayConfig {
     /// How each tenant looks; a tenant without an entry gets defaults.
     pub endpoints: HashMap<EndpointId, EndpointView>,
+    /// The tenant at the root of every face; the others are under `/endpoints/{endpoint_id}`. Default:
+    /// [`EndpointId::default`].
+    pub default_endpoint: EndpointId,
     /// Bytes of a request body. Default: 4 MiB.
     pub max_body_bytes: usize,
     /// Requests under way at once; more get 503. Default: 4096.
     pub max_requests: usize,
+    /// Open connections; more wait in the listener's backlog. Default: 10 000.
+    pub max_connections: usize,
+    /// Open listening streams (`subscriptions/listen`, the legacy GET stream); more get 503. Default: 1024.
+    pub max_listeners: usize,
+    /// Calls of one batch. Default: 1000.
+    pub max_batch: usize,
+    /// How long the head of a request may take. Default: 15 s.
+    pub header_timeout: Duration,
+    /// How long the body of a request may take. Default: 30 s.
+    pub body_timeout: Duration,
+    /// How long an MCP answer may wait for its first message before the stream is opened and kept alive. Until
+    /// then the HTTP status is still open. Default: 5 s.
+    pub hold_head: Duration,
+    /// The pause after which a quiet stream gets a comment line. Default: 15 s.
+    pub keep_alive: Duration,
+    /// Items on one page of an MCP list. Default: 1000, so that clients that read one page only lose little.
+    pub page_size: usize,
+    /// How long a legacy session's token is good. Default: 24 h.
+    pub session_lifetime: Duration,
+    /// How long a caller may take to answer what a tool asked for. Default: 10 min.
+    pub input_lifetime: Duration,
+    /// The secret that session tokens, cursors and request states are sealed with; give every replica the same, of
+    /// at least 16 random bytes. `None`: fresh randomness, so that tokens end with the process.
+    pub secret: Option<Arc<[u8]>>,
     /// `Host` values accepted beside loopback names; empty: any when bound to a public address.
     pub allowed_hosts: Vec<String>,
-    /// `Origin` values accepted beside loopback ones.
+    /// `Origin` values accepted beside loopback ones; they also get the CORS headers. `*`: any.
     pub allowed_origins: Vec<String>,
     /// How long a drain may take. Default: 30 s.
     pub drain: Duration,
@@ -43,13 +71,52 @@ impl Default for GatewayConfig {
     fn default() -> Self {
         Self {
             endpoints: HashMap::new(),
+            default_endpoint: EndpointId::default(),
             max_body_bytes: 4 << 20,
             max_requests: 4096,
+            max_connections: 10_000,
+            max_listeners: 1024,
+            max_batch: 1000,
+            header_timeout: Duration::from_secs(15),
+            body_timeout: Duration::from_secs(30),
+            hold_head: Duration::from_secs(5),
+            keep_alive: Duration::from_secs(15),
+            page_size: 1000,
+            session_lifetime: Duration::from_secs(24 * 60 * 60),
+            input_lifetime: Duration::from_secs(10 * 60),
+            secret: None,
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
             drain: Duration::from_secs(30),
             check_mcp_arguments: false,
             metrics: None,
         }
+    }
+}
+
+impl fmt::Debug for GatewayConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GatewayConfig")
+            .field("endpoints", &self.endpoints)
+            .field("max_body_bytes", &self.max_body_bytes)
+            .field("max_requests", &self.max_requests)
+            .field("allowed_hosts", &self.allowed_hosts)
+            .field("allowed_origins", &self.allowed_origins)
+            .finish_non_exhaustive()
+    }
+}
+
+impl GatewayConfig {
+    /// How a tenant looks: its entry, else its name as title and an unversioned API at `/`.
+    pub(crate) fn view_of(&self, endpoint: &EndpointId) -> EndpointView {
+        self.endpoints.get(endpoint).cloned().unwrap_or_else(|| EndpointView {
+            info: DocumentInfo {
+                title: "MCP Proxy Engine".to_owned(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                description: None,
+                servers: Vec::new(),
+            },
+            mappings: Vec::new(),
+        })
     }
 }

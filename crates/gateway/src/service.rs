@@ -1,12 +1,30 @@
 //! One request in, one response out.
+//!
+//! What every request passes, in this order: a place ([`GatewayConfig::max_requests`]), the Host and Origin checks,
+//! the endpoint its path names, the face. Whatever goes wrong becomes a problem document here or below.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
-use mpe_engine::{CallError, Engine, EngineBuilder};
+use mpe_engine::{CallError, EndpointId, Engine, EngineBuilder};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
-use crate::GatewayConfig;
+use crate::carrier::{BoundToLoopback, Carrier, Deadline};
+use crate::check::SchemaCheckers;
+use crate::guard::{self, Guarded};
+use crate::mcp::sessions::Sessions;
+use crate::problem::{Problem, ProblemType};
+use crate::router::{self, Face, Fixed};
+use crate::seal::Sealer;
+use crate::view::{FaceDerive, View, view_of};
+use crate::{GatewayConfig, admin, batch, body, documents, graphql, mcp, origin, rest};
 
 /// Any error a body may end with.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -17,8 +35,33 @@ pub type Body = UnsyncBoxBody<Bytes, BoxError>;
 /// Every face over one engine. Cheap to clone.
 #[derive(Clone)]
 pub struct Gateway {
-    inner: Arc<Engine>,
+    inner: Arc<Inner>,
 }
+
+struct Inner {
+    engine: Engine,
+    config: Arc<GatewayConfig>,
+    sealer: Arc<Sealer>,
+    sessions: Sessions,
+    requests: Arc<Semaphore>,
+    draining: CancellationToken,
+    next_request: AtomicU64,
+}
+
+/// A request on its way to a face: everything that is the same for all of them is done.
+pub(crate) struct Inbound {
+    pub(crate) gateway: Gateway,
+    pub(crate) endpoint: EndpointId,
+    pub(crate) view: Arc<View>,
+    pub(crate) parts: http::request::Parts,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) carrier: Option<Carrier>,
+    /// Behind a lock that nobody ever waits for, so that faces may hold `&Inbound` while they wait for a call.
+    body: Mutex<Option<Body>>,
+}
+
+/// The header that names a request in answers and logs.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 impl Gateway {
     /// Installs the faces' artefacts and argument checks in the engine and starts it.
@@ -26,21 +69,248 @@ impl Gateway {
     /// # Errors
     /// As [`EngineBuilder::start`].
     pub fn start(engine: EngineBuilder, config: GatewayConfig) -> Result<Self, CallError> {
-        let _ = (engine, config);
-        todo!()
+        let config = Arc::new(config);
+        let sealer = Arc::new(Sealer::new(config.secret.as_deref()));
+        let derive = FaceDerive { config: Arc::clone(&config), sealer: Arc::clone(&sealer) };
+        let engine = engine.checkers(Arc::new(SchemaCheckers)).derive(Arc::new(derive)).start()?;
+        let requests = Arc::new(Semaphore::new(config.max_requests.min(Semaphore::MAX_PERMITS)));
+        let inner = Inner {
+            engine,
+            sealer,
+            sessions: Sessions::default(),
+            requests,
+            draining: CancellationToken::new(),
+            next_request: AtomicU64::new(1),
+            config,
+        };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The engine.
     pub fn engine(&self) -> &Engine {
-        &self.inner
+        &self.inner.engine
+    }
+
+    /// Ends listening streams and turns `/readyz` to 503; requests are still served. [`serve`](crate::serve) does
+    /// this by itself when it is told to stop.
+    pub fn begin_drain(&self) {
+        self.inner.draining.cancel();
     }
 
     /// Answers one request; every failure is a well-formed answer.
     ///
+    /// A [`Carrier`] or [`Deadline`] among the request's extensions is heeded.
+    ///
     /// # Cancel safety
     /// Dropping the future or the response body cancels the call behind it.
     pub async fn handle(&self, request: http::Request<Body>) -> http::Response<Body> {
-        let _ = request;
-        todo!()
+        let id = self.request_id(&request);
+        let guard = Guarded::begin(request.method(), request.uri().path(), id.clone());
+        let Ok(place) = Arc::clone(&self.inner.requests).try_acquire_owned() else {
+            let limit = self.inner.config.max_requests;
+            let problem = Problem::new(ProblemType::Overloaded, format!("{limit} requests are under way"));
+            return guard.end("none", problem.retry_after(Duration::from_secs(1)).into_response());
+        };
+        let origin = request.headers().get(header::ORIGIN).cloned();
+        let (face, mut response) = self.route(request).await;
+        response.headers_mut().insert(REQUEST_ID, id);
+        if let Some(origin) = origin {
+            origin::expose(&mut response, &origin, &self.inner.config);
+        }
+        hold_place(guard.end(face, response), place)
     }
+
+    /// The caller's own id for the request if it is a short visible one, else a number of this process.
+    fn request_id(&self, request: &http::Request<Body>) -> HeaderValue {
+        let given = request.headers().get(&REQUEST_ID);
+        let usable = |value: &&HeaderValue| {
+            (1..=128).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic)
+        };
+        match given.filter(usable) {
+            Some(value) => value.clone(),
+            None => HeaderValue::from(self.inner.next_request.fetch_add(1, Ordering::Relaxed)),
+        }
+    }
+
+    /// The face's name and its answer.
+    async fn route(&self, request: http::Request<Body>) -> (&'static str, http::Response<Body>) {
+        let (parts, body) = request.into_parts();
+        let carrier = parts.extensions.get::<Carrier>().copied();
+        let on_loopback = parts.extensions.get::<BoundToLoopback>().is_some();
+        if carrier.is_none()
+            && let Err(problem) = origin::check(&parts, on_loopback, &self.inner.config)
+        {
+            return ("none", problem.into_response());
+        }
+        let path = parts.uri.path().to_owned();
+        let not_found = || {
+            let detail = format!("nothing is served at {path}");
+            ("none", Problem::new(ProblemType::NotFound, detail).into_response())
+        };
+        let Some(scoped) = router::scope(&path, &self.inner.config.default_endpoint) else {
+            return not_found();
+        };
+        let fixed = router::fixed(scoped.path);
+        if parts.method == Method::OPTIONS {
+            return ("none", origin::preflight(&parts, &self.inner.config));
+        }
+        // Whether the process lives does not depend on any endpoint.
+        if let Some(Fixed { face: Face::Livez, .. }) = fixed
+            && is_read(&parts.method)
+        {
+            return (Face::Livez.name(), admin::livez());
+        }
+        let snapshot = self.inner.engine.snapshot(&scoped.endpoint);
+        let Some(view) = snapshot.as_deref().and_then(view_of) else {
+            let detail = format!("there is no endpoint {}", scoped.endpoint);
+            return ("none", Problem::new(ProblemType::UnknownEndpoint, detail).into_response());
+        };
+        let deadline = parts.extensions.get::<Deadline>().map(|deadline| deadline.0);
+        let inbound = Inbound {
+            gateway: self.clone(),
+            endpoint: scoped.endpoint,
+            view,
+            parts,
+            deadline,
+            carrier,
+            body: Mutex::new(Some(body)),
+        };
+        match fixed {
+            Some(fixed) => (fixed.face.name(), dispatch(inbound, fixed).await),
+            None => match rest::mapped(inbound, scoped.path).await {
+                Some(response) => ("rest", response),
+                None => not_found(),
+            },
+        }
+    }
+
+    pub(crate) fn config(&self) -> &GatewayConfig {
+        &self.inner.config
+    }
+
+    pub(crate) fn sealer(&self) -> &Sealer {
+        &self.inner.sealer
+    }
+
+    pub(crate) fn sessions(&self) -> &Sessions {
+        &self.inner.sessions
+    }
+
+    pub(crate) fn draining(&self) -> &CancellationToken {
+        &self.inner.draining
+    }
+}
+
+impl std::fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gateway").field("config", &self.inner.config).finish_non_exhaustive()
+    }
+}
+
+async fn dispatch(inbound: Inbound, fixed: Fixed) -> http::Response<Body> {
+    let Fixed { face, tool } = fixed;
+    if !face.methods().contains(&inbound.parts.method) {
+        return method_not_allowed(face.methods());
+    }
+    let is_head = inbound.parts.method == Method::HEAD;
+    let response = match face {
+        Face::Batch => batch::handle(inbound).await,
+        Face::Graphql => graphql::handle(inbound).await,
+        Face::GraphqlSdl => graphql::sdl(&inbound),
+        Face::Livez => admin::livez(),
+        // Boxed, because its future is by far the largest and every other face would carry its size.
+        Face::Mcp => Box::pin(mcp::handle(inbound)).await,
+        Face::Metrics => admin::metrics(&inbound),
+        Face::OpenApiJson | Face::OpenApiYaml => documents::openapi(&inbound, face),
+        Face::Performance => admin::performance(&inbound),
+        Face::Readyz => admin::readyz(&inbound),
+        Face::Tool => rest::tool(inbound, tool.unwrap_or_default()).await,
+        Face::Tools => documents::tools(&inbound),
+    };
+    if is_head { without_body(response) } else { response }
+}
+
+/// 405, naming what is served there (RFC 9110 §15.5.6).
+pub(crate) fn method_not_allowed(methods: &[Method]) -> http::Response<Body> {
+    let allow = methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
+    let problem = Problem::new(ProblemType::MethodNotAllowed, format!("served here: {allow}"));
+    match HeaderValue::try_from(allow) {
+        Ok(allow) => problem.with_header(header::ALLOW, allow).into_response(),
+        Err(_) => problem.into_response(),
+    }
+}
+
+fn is_read(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
+}
+
+/// The answer to HEAD: what GET would say, without its body (RFC 9110 §9.3.2).
+fn without_body(response: http::Response<Body>) -> http::Response<Body> {
+    let (mut parts, whole) = response.into_parts();
+    if let Some(length) = http_body::Body::size_hint(&whole).exact() {
+        parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    http::Response::from_parts(parts, body::empty())
+}
+
+/// Keeps the request's place until its body has been read or dropped.
+fn hold_place(response: http::Response<Body>, place: OwnedSemaphorePermit) -> http::Response<Body> {
+    if http_body::Body::is_end_stream(response.body()) {
+        return response;
+    }
+    response.map(|body| guard::with(body, place).boxed_unsync())
+}
+
+impl Inbound {
+    /// The whole body, read once.
+    ///
+    /// # Errors
+    /// As [`body::collect`].
+    pub(crate) async fn collect_body(&mut self) -> Result<Bytes, Problem> {
+        let body =
+            self.body.get_mut().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_else(body::empty);
+        let config = self.gateway.config();
+        body::collect(body, config.max_body_bytes, config.body_timeout).await
+    }
+
+    /// The query's pairs.
+    ///
+    /// # Errors
+    /// 400 for what is not percent-encoded UTF-8.
+    pub(crate) fn query(&self) -> Result<Vec<(String, String)>, Problem> {
+        crate::percent::query_pairs(self.parts.uri.query().unwrap_or_default())
+            .map_err(|detail| Problem::new(ProblemType::BadRequest, detail))
+    }
+
+    /// The value of one query parameter, the last if it repeats.
+    pub(crate) fn query_value(&self, name: &str) -> Option<String> {
+        self.query().ok()?.into_iter().rev().find(|(key, _)| key == name).map(|(_, value)| value)
+    }
+}
+
+/// 304 for a caller that already has the document (RFC 9110 §13.1.2), else the document.
+pub(crate) fn document_response(
+    inbound: &Inbound,
+    media_type: &'static str,
+    document: &crate::view::Document,
+) -> http::Response<Body> {
+    let has_it = inbound
+        .parts
+        .headers
+        .get_all(header::IF_NONE_MATCH)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|tag| tag.trim().trim_start_matches("W/"))
+        .any(|tag| tag == "*" || tag == document.etag);
+    let mut response = if has_it {
+        body::status_only(StatusCode::NOT_MODIFIED)
+    } else {
+        body::response(StatusCode::OK, media_type, document.bytes.clone())
+    };
+    if let Ok(etag) = HeaderValue::try_from(document.etag.as_str()) {
+        response.headers_mut().insert(header::ETAG, etag);
+    }
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response
 }

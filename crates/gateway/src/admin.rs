@@ -1,0 +1,94 @@
+//! Administration: is the process alive, is it ready, what did it do.
+
+use http::StatusCode;
+use mpe_engine::UpstreamState;
+use serde::Serialize;
+
+use crate::problem::{Problem, ProblemType};
+use crate::service::Inbound;
+use crate::{Body, body};
+
+#[derive(Serialize)]
+struct Readiness<'a> {
+    status: &'static str,
+    endpoint: &'a str,
+    revision: &'a str,
+    tools: usize,
+    upstreams: Vec<UpstreamRow<'a>>,
+}
+
+#[derive(Serialize)]
+struct UpstreamRow<'a> {
+    key: &'a str,
+    state: &'static str,
+    tools: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+}
+
+/// Answers as long as the process can.
+pub(crate) fn livez() -> http::Response<Body> {
+    body::response(StatusCode::OK, "text/plain; charset=utf-8", "ok\n")
+}
+
+/// 200 as long as some upstream can be called, or none is configured; 503 before that and while draining. The state
+/// of every upstream stands in the body either way.
+pub(crate) fn readyz(inbound: &Inbound) -> http::Response<Body> {
+    let catalogue = inbound.view.catalogue();
+    let upstreams: Vec<_> = catalogue
+        .upstreams()
+        .iter()
+        .map(|upstream| {
+            let (state, error) = match &upstream.state {
+                UpstreamState::Discovering => ("discovering", None),
+                UpstreamState::Stale { error } => ("stale", Some(error.as_str())),
+                UpstreamState::Up => ("up", None),
+                UpstreamState::Down { error } => ("down", Some(error.as_str())),
+            };
+            let version = upstream.version.map(|version| version.as_str());
+            UpstreamRow { key: upstream.key.as_str(), state, tools: upstream.tools, version, error }
+        })
+        .collect();
+    let n_up = upstreams.iter().filter(|row| row.state == "up").count();
+    let is_callable = upstreams.is_empty() || upstreams.iter().any(|row| matches!(row.state, "up" | "stale"));
+    let status = match (inbound.gateway.draining().is_cancelled(), is_callable) {
+        (true, _) => "draining",
+        (false, false) => "unready",
+        (false, true) if n_up < upstreams.len() => "degraded",
+        (false, true) => "ready",
+    };
+    let code = match status {
+        "ready" | "degraded" => StatusCode::OK,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let readiness = Readiness {
+        status,
+        endpoint: catalogue.endpoint().as_str(),
+        revision: catalogue.revision(),
+        tools: catalogue.tools().len(),
+        upstreams,
+    };
+    json(code, &readiness)
+}
+
+/// The Prometheus page, where the process has a recorder.
+pub(crate) fn metrics(inbound: &Inbound) -> http::Response<Body> {
+    match &inbound.gateway.config().metrics {
+        Some(render) => body::response(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", render()),
+        None => Problem::new(ProblemType::NotFound, "no metrics are recorded here").into_response(),
+    }
+}
+
+/// The Python product's performance record, by origin, field for field.
+pub(crate) fn performance(inbound: &Inbound) -> http::Response<Body> {
+    json(StatusCode::OK, &inbound.gateway.engine().performance())
+}
+
+fn json<T: Serialize>(status: StatusCode, value: &T) -> http::Response<Body> {
+    match serde_json::to_vec(value) {
+        Ok(bytes) => body::response(status, "application/json", bytes),
+        Err(error) => Problem::new(ProblemType::BadRequest, error.to_string()).into_response(),
+    }
+}

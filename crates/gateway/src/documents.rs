@@ -1,0 +1,47 @@
+//! Documents of the catalogue: OpenAPI and function-calling arrays.
+
+use mpe_schema::functions::Vendor;
+use mpe_schema::openapi::OpenApiVersion;
+
+use crate::Body;
+use crate::problem::{Problem, ProblemType};
+use crate::router::Face;
+use crate::service::{Inbound, document_response};
+use crate::view::Format;
+
+/// `/openapi.json` and `/openapi.yaml`; `?version=3.0` for readers that do not know 3.1.
+pub(crate) fn openapi(inbound: &Inbound, face: Face) -> http::Response<Body> {
+    let version = match inbound.query_value("version").as_deref() {
+        None | Some("3.1" | "3.1.0" | "3.1.1") => OpenApiVersion::V3_1,
+        Some("3.0" | "3.0.3") => OpenApiVersion::V3_0,
+        Some(other) => {
+            let detail = format!("there is no OpenAPI version `{other}` here; 3.0 and 3.1 are");
+            return Problem::new(ProblemType::BadRequest, detail).into_response();
+        }
+    };
+    let (format, media_type) = match face {
+        Face::OpenApiYaml => (Format::Yaml, "application/yaml"),
+        _ => (Format::Json, "application/json"),
+    };
+    document_response(inbound, media_type, inbound.view.openapi(version, format))
+}
+
+/// `/tools?format=…`.
+pub(crate) fn tools(inbound: &Inbound) -> http::Response<Body> {
+    let vendor = match inbound.query_value("format").as_deref() {
+        None | Some("mcp") => Vendor::Mcp,
+        Some("anthropic") => Vendor::Anthropic,
+        Some("gemini") => Vendor::Gemini,
+        Some("ollama") => Vendor::Ollama,
+        Some("openai") => Vendor::OpenAi,
+        Some(other) => {
+            let detail =
+                format!("there is no format `{other}`; mcp, openai, anthropic, gemini and ollama are");
+            return Problem::new(ProblemType::BadRequest, detail).into_response();
+        }
+    };
+    match inbound.view.functions(vendor) {
+        Some(document) => document_response(inbound, "application/json", document),
+        None => Problem::new(ProblemType::BadRequest, "there is no such format").into_response(),
+    }
+}

@@ -1,0 +1,96 @@
+//! What is kept, counted and logged from the head of a request to the end of its answer.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method};
+use http_body::{Frame, SizeHint};
+use tokio::time::Instant;
+
+use crate::{Body, BoxError};
+
+/// A request under way. Dropped before [`end`](Guarded::end), it says that its caller left.
+pub(crate) struct Guarded {
+    method: Method,
+    path: String,
+    id: HeaderValue,
+    began: Instant,
+    is_open: bool,
+}
+
+impl Guarded {
+    pub(crate) fn begin(method: &Method, path: &str, id: HeaderValue) -> Self {
+        Self { method: method.clone(), path: path.to_owned(), id, began: Instant::now(), is_open: true }
+    }
+
+    /// Counts and logs the answer's head.
+    pub(crate) fn end(mut self, face: &'static str, response: http::Response<Body>) -> http::Response<Body> {
+        self.is_open = false;
+        let elapsed = self.began.elapsed();
+        let status = response.status().as_u16();
+        // Five classes instead of every status keep the number of series small.
+        let class = ["1xx", "2xx", "3xx", "4xx", "5xx"][usize::from(status / 100).clamp(1, 5) - 1];
+        metrics::counter!("mpe_gateway_requests_total", "face" => face, "status" => class).increment(1);
+        metrics::histogram!("mpe_gateway_request_seconds", "face" => face).record(elapsed.as_secs_f64());
+        tracing::debug!(
+            id = self.id.to_str().unwrap_or_default(),
+            method = %self.method,
+            path = self.path,
+            face,
+            status,
+            milliseconds = elapsed.as_millis(),
+            "request answered"
+        );
+        response
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        if !self.is_open {
+            return;
+        }
+        metrics::counter!("mpe_gateway_disconnects_total").increment(1);
+        tracing::debug!(
+            id = self.id.to_str().unwrap_or_default(),
+            method = %self.method,
+            path = self.path,
+            milliseconds = self.began.elapsed().as_millis(),
+            "caller left before its answer"
+        );
+    }
+}
+
+/// `body`, with something that lives as long as it.
+pub(crate) fn with<T: Send + Unpin + 'static>(
+    body: Body,
+    kept: T,
+) -> impl http_body::Body<Data = Bytes, Error = BoxError> + Send {
+    With { body, _kept: kept }
+}
+
+struct With<T> {
+    body: Body,
+    _kept: T,
+}
+
+impl<T: Unpin> http_body::Body for With<T> {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

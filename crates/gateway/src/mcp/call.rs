@@ -1,0 +1,310 @@
+//! A request for an upstream, from either era: run it, bridge what the eras do differently, answer.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use mpe_engine::{
+    CallContext, CallError, CallErrorKind, CallEvents, EndpointId, Relay, ToolCall, UpstreamKey,
+};
+use mpe_mcp_protocol::jsonrpc::{Id, code};
+use mpe_mcp_protocol::version::{Era, ProtocolVersion};
+use serde_json::value::RawValue;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::events::{Asks, Level, StreamEvents};
+use super::exchange::{self, EVENT_QUEUE, Manner, Orphan, Running};
+use super::mrtr::{State, digest};
+use super::rpc::{self, Answer, Refusal};
+use super::sessions::Session;
+use crate::json::{Members, ObjectWriter};
+use crate::problem::log_call_error;
+use crate::view::View;
+use crate::{Body, Gateway};
+
+/// Who asks, and what it declared.
+pub(crate) struct Caller {
+    pub(crate) endpoint: EndpointId,
+    pub(crate) id: Id,
+    pub(crate) version: ProtocolVersion,
+    pub(crate) capabilities: Option<Box<RawValue>>,
+    pub(crate) client_info: Option<Box<RawValue>>,
+    /// `_meta` without the reserved keys.
+    pub(crate) meta: Option<Box<RawValue>>,
+    pub(crate) level: Option<Level>,
+    pub(crate) progress_token: Option<Box<RawValue>>,
+    pub(crate) input_responses: Option<Box<RawValue>>,
+    /// Our sealed state, as the caller repeats it.
+    pub(crate) request_state: Option<String>,
+    /// Whether it reads event streams.
+    pub(crate) stream: bool,
+    /// Its legacy session.
+    pub(crate) session: Option<Arc<Session>>,
+    pub(crate) deadline: Option<Instant>,
+}
+
+/// What it asks for.
+#[derive(Clone, Debug)]
+pub(crate) enum Operation {
+    /// Any other request, already addressed.
+    Relay { upstream: UpstreamKey, method: &'static str, params: Option<Box<RawValue>>, name: String },
+    /// A tool call.
+    Tool { name: String, arguments: Box<RawValue> },
+}
+
+/// A result and who gave it.
+struct Reply {
+    result: Box<RawValue>,
+    upstream: UpstreamKey,
+}
+
+/// How often an upstream may ask for input before a call is given up: a loop of its making is not ours to feed.
+const MAX_ROUNDS: usize = 16;
+
+/// For how long a legacy call goes on when its client's stream breaks.
+const GRACE: std::time::Duration = std::time::Duration::from_secs(60);
+
+impl Operation {
+    fn method(&self) -> &'static str {
+        match self {
+            Self::Relay { method, .. } => method,
+            Self::Tool { .. } => "tools/call",
+        }
+    }
+
+    /// The tool, prompt or URI it is about.
+    fn name(&self) -> &str {
+        match self {
+            Self::Relay { name, .. } | Self::Tool { name, .. } => name,
+        }
+    }
+
+    fn digest(&self) -> String {
+        match self {
+            Self::Relay { method, params, name, .. } => digest(method, name, params.as_deref()),
+            Self::Tool { name, arguments } => digest("tools/call", name, Some(arguments)),
+        }
+    }
+
+    /// The URI, where a missing one has an error of its own.
+    fn uri(&self) -> Option<&str> {
+        match self {
+            Self::Relay { method: "resources/read", name, .. } => Some(name),
+            Self::Relay { .. } | Self::Tool { .. } => None,
+        }
+    }
+}
+
+/// Runs `operation` for `caller` and answers as JSON or as a stream.
+///
+/// # Cancel safety
+/// Dropping the future or the response's body cancels a modern call; a legacy one goes on for a minute.
+pub(crate) async fn answer(
+    gateway: &Gateway,
+    view: Arc<View>,
+    mut caller: Caller,
+    operation: Operation,
+) -> http::Response<Body> {
+    let era = caller.version.era();
+    let digest = operation.digest();
+    let upstream_state = match caller.request_state.take() {
+        None => None,
+        Some(token) => match State::open(gateway.sealer(), caller.endpoint.as_str(), &token, &digest) {
+            Err(refusal) => return refusal.answer(Some(&caller.id)).into_response(),
+            Ok(state) => state.upstream_state,
+        },
+    };
+    let (sender, events) = mpsc::channel(EVENT_QUEUE);
+    let asks = match (&caller.session, era) {
+        (Some(session), Era::Legacy) if caller.stream => Asks::Client(Arc::clone(session)),
+        _ => Asks::Nobody,
+    };
+    let ear = StreamEvents::new(sender, caller.progress_token.take(), caller.level, asks);
+    let config = gateway.config();
+    let manner = Manner {
+        stream: caller.stream,
+        hold_head: config.hold_head,
+        keep_alive: config.keep_alive,
+        holder: None,
+        orphan: match era {
+            Era::Legacy => Orphan::Finishes(GRACE),
+            Era::Modern => Orphan::Cancelled,
+        },
+    };
+    let run = Run { gateway: gateway.clone(), view, caller, operation, digest, ear: Arc::new(ear) };
+    exchange::respond(Running::new(run.to_the_end(upstream_state).boxed(), events), manner).await
+}
+
+/// One request on its way through the engine, as often as its rounds of input demand.
+struct Run {
+    gateway: Gateway,
+    view: Arc<View>,
+    caller: Caller,
+    operation: Operation,
+    digest: String,
+    ear: Arc<StreamEvents>,
+}
+
+impl Run {
+    async fn to_the_end(self, upstream_state: Option<String>) -> Answer {
+        let cancellable = self.caller.session.as_ref().map(|session| session.cancellable(&self.caller.id));
+        let rounds = self.rounds(upstream_state);
+        let outcome = match &cancellable {
+            None => rounds.await,
+            Some(cancellable) => tokio::select! {
+                outcome = rounds => outcome,
+                () = cancellable.token.cancelled() => {
+                    Err(Refusal::new(code::INTERNAL_ERROR, "the client cancelled the call").with_status(http::StatusCode::OK))
+                }
+            },
+        };
+        match outcome {
+            Ok(message) => Answer { status: http::StatusCode::OK, message },
+            Err(refusal) => refusal.answer(Some(&self.caller.id)),
+        }
+    }
+
+    async fn rounds(&self, mut upstream_state: Option<String>) -> Result<Vec<u8>, Refusal> {
+        let mut responses = self.caller.input_responses.clone();
+        for _ in 0..MAX_ROUNDS {
+            let context = self.context(responses.take(), upstream_state.take());
+            let reply = match self.attempt(context).await {
+                Ok(reply) => reply,
+                Err(error) => return self.failed(&error),
+            };
+            let members = Members::of(&reply.result).unwrap_or_default();
+            let asks_for_input = members.string("resultType").as_deref() == Some("input_required");
+            match (asks_for_input, self.caller.version.era()) {
+                (false, _) => return self.finished(&reply, &members),
+                (true, Era::Modern) => return self.asked(&reply, &members),
+                (true, Era::Legacy) => {
+                    responses = Some(self.ask_the_client(&members).await?);
+                    upstream_state = members.string("requestState");
+                }
+            }
+        }
+        let message = format!("the upstream asked for input {MAX_ROUNDS} times; the call was given up");
+        Err(Refusal::new(code::INTERNAL_ERROR, message))
+    }
+
+    async fn attempt(&self, context: Arc<CallContext>) -> Result<Reply, CallError> {
+        let engine = self.gateway.engine();
+        let endpoint = self.caller.endpoint.clone();
+        let deadline = self.caller.deadline;
+        match &self.operation {
+            Operation::Tool { name, arguments } => {
+                let call = ToolCall {
+                    endpoint,
+                    tool: name.clone(),
+                    arguments: arguments.clone(),
+                    deadline,
+                    check_arguments: self.gateway.config().check_mcp_arguments,
+                    context,
+                };
+                let outcome = engine.call(call).await?;
+                Ok(Reply { result: outcome.result, upstream: outcome.upstream })
+            }
+            Operation::Relay { upstream, method, params, .. } => {
+                let relay = Relay {
+                    endpoint,
+                    upstream: upstream.clone(),
+                    method: (*method).to_owned(),
+                    params: params.clone(),
+                    deadline,
+                    context,
+                };
+                let reply = engine.relay(relay).await?;
+                Ok(Reply { result: reply.result, upstream: upstream.clone() })
+            }
+        }
+    }
+
+    fn context(&self, responses: Option<Box<RawValue>>, state: Option<String>) -> Arc<CallContext> {
+        let caller = &self.caller;
+        // A legacy client that reads no stream, or has no session, cannot be asked: then it declared nothing.
+        let can_be_asked = match caller.version.era() {
+            Era::Modern => true,
+            Era::Legacy => caller.stream && caller.session.is_some(),
+        };
+        Arc::new(CallContext {
+            capabilities: caller.capabilities.clone().filter(|_| can_be_asked),
+            client_info: caller.client_info.clone(),
+            meta: caller.meta.clone(),
+            log_level: caller.level.map(|level| level.as_str().to_owned()),
+            wants_progress: self.ear.progress_token.is_some(),
+            input_responses: responses,
+            request_state: state,
+            era: Some(caller.version.era()),
+            events: Some(Arc::clone(&self.ear) as Arc<dyn CallEvents>),
+        })
+    }
+
+    /// The answer to a call without an outcome.
+    fn failed(&self, error: &CallError) -> Result<Vec<u8>, Refusal> {
+        log_call_error(error, self.operation.name());
+        // Arguments that break the schema are the tool's to complain about, so that a model can mend them.
+        if error.kind == CallErrorKind::InvalidArguments {
+            let lines = error.violations.iter().map(|v| format!("{}: {}", v.pointer, v.message));
+            let text = std::iter::once(error.message.clone()).chain(lines).collect::<Vec<_>>().join("\n");
+            let mut block = ObjectWriter::new();
+            block.string("type", "text").string("text", &text);
+            let mut result = ObjectWriter::new();
+            result.raw("content", &format!("[{}]", block.finish_raw().get())).raw("isError", "true");
+            let result = result.finish_raw();
+            return self.finished_with(&result, &[]);
+        }
+        Err(rpc::refusal_of_call(error, self.caller.version.era(), self.operation.uri()))
+    }
+
+    /// The final answer.
+    fn finished(&self, reply: &Reply, members: &Members<'_>) -> Result<Vec<u8>, Refusal> {
+        if self.operation.method() != "resources/read" {
+            return self.finished_with(&reply.result, &[]);
+        }
+        // The only cacheable result that is relayed: what the upstream did not say reads as "not at all, to nobody".
+        let ttl =
+            members.get("ttlMs").and_then(|ttl| serde_json::from_str::<u64>(ttl.get()).ok()).unwrap_or(0);
+        let public = members.string("cacheScope").as_deref() == Some("public");
+        let scope = if public { "\"public\"" } else { "\"private\"" };
+        self.finished_with(&reply.result, &[("ttlMs", &ttl.to_string()), ("cacheScope", scope)])
+    }
+
+    fn finished_with(&self, result: &RawValue, extra: &[(&str, &str)]) -> Result<Vec<u8>, Refusal> {
+        let result = match self.caller.version.era() {
+            Era::Modern => rpc::modern_result(result, self.view.server_info(), extra)?,
+            Era::Legacy => rpc::legacy_result(result, self.caller.version),
+        };
+        let result = std::str::from_utf8(&result).expect("spliced from UTF-8");
+        Ok(rpc::success(&self.caller.id, result))
+    }
+
+    /// The answer that asks a modern caller for input: the upstream's, its state in our envelope.
+    fn asked(&self, reply: &Reply, members: &Members<'_>) -> Result<Vec<u8>, Refusal> {
+        let lifetime = self.gateway.config().input_lifetime;
+        let state =
+            State::new(&reply.upstream, members.string("requestState"), self.digest.clone(), lifetime);
+        let sealed = state.seal(self.gateway.sealer(), self.caller.endpoint.as_str());
+        self.finished_with(&reply.result, &[("requestState", &format!("\"{sealed}\""))])
+    }
+
+    /// Asks a legacy client on its stream what a modern upstream wants to know, one request after the other.
+    async fn ask_the_client(&self, members: &Members<'_>) -> Result<Box<RawValue>, Refusal> {
+        let requests = members.get("inputRequests").and_then(Members::of).unwrap_or_default();
+        let mut responses = ObjectWriter::new();
+        for (key, request) in requests.iter() {
+            let request = Members::of(request).unwrap_or_default();
+            let method = request.string("method").unwrap_or_default();
+            let params = request.get("params").map(ToOwned::to_owned);
+            match self.ear.ask(&method, params).await {
+                Ok(response) => {
+                    responses.raw(key, response.get());
+                }
+                Err(error) => {
+                    let message = format!("the client did not answer {method}: {}", error.message);
+                    return Err(Refusal::new(code::INTERNAL_ERROR, message));
+                }
+            }
+        }
+        Ok(responses.finish_raw())
+    }
+}

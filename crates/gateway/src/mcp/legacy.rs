@@ -1,0 +1,303 @@
+//! The legacy era (2024-11-05 to 2025-11-25): a handshake, then requests in a session whose id is a sealed token.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode, header};
+use http_body_util::BodyExt;
+use mpe_mcp_protocol::jsonrpc::{Message, Notification, Request, Response, code};
+use mpe_mcp_protocol::version::{Era, ProtocolVersion};
+
+use super::call::{self, Caller, Operation};
+use super::events::Level;
+use super::modern::{arguments, cursor, invalid, progress_token};
+use super::rpc::{self, Answer, Refusal};
+use super::sessions::{Session, Token};
+use super::{accepted, headers, passing_meta, reads_streams};
+use crate::Body;
+use crate::carrier::Carrier;
+use crate::json::{Members, ObjectWriter};
+use crate::problem::{Problem, ProblemType};
+use crate::service::Inbound;
+
+/// The header with the session's id.
+const SESSION_ID: &str = "mcp-session-id";
+
+/// Requests in one array, at most.
+const MAX_BATCH: usize = 100;
+
+/// The revision and session of a request.
+#[derive(Clone)]
+struct Scope {
+    version: ProtocolVersion,
+    token: Option<Token>,
+    session: Option<Arc<Session>>,
+}
+
+impl Scope {
+    /// Reads the session id; without one, a request stands alone in the revision its header names, or 2025-03-26.
+    ///
+    /// # Errors
+    /// 404 for a session id that is not, or no longer, good: the client begins anew.
+    fn of(inbound: &Inbound) -> Result<Self, Refusal> {
+        let headers = &inbound.parts.headers;
+        let Some(session_id) = headers.get(SESSION_ID) else {
+            let said = headers.get(headers::PROTOCOL_VERSION).and_then(|value| value.to_str().ok());
+            let version = said.and_then(|said| ProtocolVersion::parse(said.trim()));
+            let version = version.unwrap_or(ProtocolVersion::V2025_03_26);
+            return Ok(Self { version, token: None, session: None });
+        };
+        let session_id = session_id.to_str().unwrap_or_default();
+        let token = Token::open(inbound.gateway.sealer(), inbound.endpoint.as_str(), session_id);
+        let token = token.ok_or_else(|| {
+            Refusal::new(code::INVALID_REQUEST, "the session is unknown or has ended; initialize again")
+                .with_status(StatusCode::NOT_FOUND)
+        })?;
+        let session = inbound.gateway.sessions().of(&token);
+        Ok(Self { version: token.version(), session: Some(session), token: Some(token) })
+    }
+}
+
+/// Answers `initialize`.
+pub(crate) fn initialize(inbound: &Inbound, request: &Request) -> http::Response<Body> {
+    match handshake(inbound, request) {
+        Ok(response) => response,
+        Err(refusal) => refusal.with_status(StatusCode::OK).answer(Some(&request.id)).into_response(),
+    }
+}
+
+fn handshake(inbound: &Inbound, request: &Request) -> Result<http::Response<Body>, Refusal> {
+    let params =
+        Members::of_params(request.params.as_deref()).ok_or_else(|| invalid("params is no object"))?;
+    let asked =
+        params.string("protocolVersion").ok_or_else(|| invalid("params.protocolVersion is no string"))?;
+    let version = ProtocolVersion::parse(&asked).filter(|version| version.era() == Era::Legacy);
+    let version = version.unwrap_or(ProtocolVersion::LATEST_LEGACY);
+    let object =
+        |key: &str| params.get(key).filter(|value| Members::of(value).is_some()).map(ToOwned::to_owned);
+    let lifetime = inbound.gateway.config().session_lifetime;
+    let token = Token::new(version, object("capabilities"), object("clientInfo"), lifetime);
+
+    let lists = &inbound.view.lists;
+    let mut result = ObjectWriter::new();
+    result.string("protocolVersion", version.as_str());
+    result.raw("capabilities", lists.capabilities(Era::Legacy)).raw("serverInfo", lists.server_info());
+    if let Some(instructions) = lists.instructions() {
+        result.string("instructions", instructions);
+    }
+    let mut response = Answer::result(&request.id, result.finish_raw().get()).into_response();
+    let session_id = token.seal(inbound.gateway.sealer(), inbound.endpoint.as_str());
+    // A token that outgrows a header is not handed out; the client is then served without a session.
+    if session_id.len() <= MAX_SESSION_ID
+        && let Ok(value) = HeaderValue::try_from(session_id)
+    {
+        response.headers_mut().insert(SESSION_ID, value);
+    }
+    Ok(response)
+}
+
+/// Proxies on the way cap a header line at 8 KiB.
+const MAX_SESSION_ID: usize = 4 << 10;
+
+/// Answers a request within, or without, a session.
+pub(crate) async fn request(inbound: Inbound, request: Request) -> http::Response<Body> {
+    match Scope::of(&inbound) {
+        Ok(scope) => answer(&inbound, &scope, request).await,
+        Err(refusal) => refusal.answer(Some(&request.id)).into_response(),
+    }
+}
+
+async fn answer(inbound: &Inbound, scope: &Scope, request: Request) -> http::Response<Body> {
+    match prepare(inbound, scope, &request) {
+        Ok(Prepared::Answer(response)) => response,
+        Ok(Prepared::Call(caller, operation)) => {
+            call::answer(&inbound.gateway, Arc::clone(&inbound.view), *caller, operation).await
+        }
+        // In this era an error is an answer like any other.
+        Err(refusal) => refusal.with_status(StatusCode::OK).answer(Some(&request.id)).into_response(),
+    }
+}
+
+/// What a request came to once it was read.
+enum Prepared {
+    Answer(http::Response<Body>),
+    Call(Box<Caller>, Operation),
+}
+
+fn prepare(inbound: &Inbound, scope: &Scope, request: &Request) -> Result<Prepared, Refusal> {
+    let params =
+        Members::of_params(request.params.as_deref()).ok_or_else(|| invalid("params is no object"))?;
+    if let Some(name) = params.repeated() {
+        return Err(invalid(format!("params.{name} stands there more than once")));
+    }
+    let empty = || Ok(Prepared::Answer(Answer::result(&request.id, "{}").into_response()));
+    match request.method.as_str() {
+        "ping" => empty(),
+        "logging/setLevel" => {
+            let name = params.string("level").unwrap_or_default();
+            let level =
+                Level::parse(&name).ok_or_else(|| invalid(format!("there is no log level `{name}`")))?;
+            if let Some(session) = &scope.session {
+                session.set_level(level);
+            }
+            empty()
+        }
+        "tools/call" => {
+            let name = params.string("name").ok_or_else(|| invalid("params.name is no string"))?;
+            let arguments = arguments(&params)?;
+            let caller = caller(inbound, scope, request, &params)?;
+            Ok(Prepared::Call(Box::new(caller), Operation::Tool { name, arguments }))
+        }
+        "tools/list" => {
+            let cursor = cursor(&params)?;
+            let lists = &inbound.view.lists;
+            let endpoint = inbound.endpoint.as_str();
+            let page = lists.legacy_tools.page(cursor.as_deref(), endpoint, inbound.gateway.sealer())?;
+            let pieces = [Bytes::from_static(b"{"), page, Bytes::from_static(b"}")];
+            Ok(Prepared::Answer(rpc::success_pieces(&request.id, pieces)))
+        }
+        method => Err(Refusal::new(code::METHOD_NOT_FOUND, format!("there is no method {method}"))),
+    }
+}
+
+/// Who asks, from its session.
+fn caller(
+    inbound: &Inbound,
+    scope: &Scope,
+    request: &Request,
+    params: &Members<'_>,
+) -> Result<Caller, Refusal> {
+    let meta = params.get("_meta").and_then(Members::of).unwrap_or_default();
+    Ok(Caller {
+        endpoint: inbound.endpoint.clone(),
+        id: request.id.clone(),
+        version: scope.version,
+        capabilities: scope.token.as_ref().and_then(|token| token.capabilities.clone()),
+        client_info: scope.token.as_ref().and_then(|token| token.client_info.clone()),
+        meta: passing_meta(&meta),
+        level: scope.session.as_ref().and_then(|session| session.level()),
+        progress_token: progress_token(&meta)?,
+        input_responses: None,
+        request_state: None,
+        stream: reads_streams(&inbound.parts.headers) && inbound.carrier != Some(Carrier::Message),
+        session: scope.session.clone(),
+        deadline: inbound.deadline,
+    })
+}
+
+/// Takes a notification. Only a cancel means anything to us; every other one is accepted and done with.
+pub(crate) fn notified(inbound: &Inbound, notification: &Notification) -> http::Response<Body> {
+    match Scope::of(inbound) {
+        Ok(scope) => {
+            hear(&scope, notification);
+            accepted()
+        }
+        Err(refusal) => refusal.answer(None).into_response(),
+    }
+}
+
+fn hear(scope: &Scope, notification: &Notification) {
+    let (Some(session), "notifications/cancelled") = (&scope.session, notification.method.as_str()) else {
+        return;
+    };
+    let params = notification.params.as_deref().and_then(Members::of).unwrap_or_default();
+    let id = params.get("requestId").and_then(|id| serde_json::from_str(id.get()).ok());
+    if let Some(id) = id {
+        session.cancel(&id);
+    }
+}
+
+/// Takes the answer to a question of an upstream.
+pub(crate) fn answered(inbound: &Inbound, response: Response) -> http::Response<Body> {
+    match Scope::of(inbound) {
+        Ok(scope) => {
+            take(&scope, response);
+            accepted()
+        }
+        Err(refusal) => refusal.answer(None).into_response(),
+    }
+}
+
+fn take(scope: &Scope, response: Response) {
+    if let (Some(session), Some(id)) = (&scope.session, &response.id) {
+        session.answer(id, response.outcome);
+    }
+}
+
+/// Answers an array, which only 2025-03-26 knows: requests at once, answers together.
+pub(crate) async fn batch(inbound: Inbound, bytes: &Bytes) -> http::Response<Body> {
+    let refuse = |message: &str| {
+        let refusal = Refusal::new(code::INVALID_REQUEST, message).with_status(StatusCode::BAD_REQUEST);
+        refusal.answer(None).into_response()
+    };
+    let scope = match Scope::of(&inbound) {
+        Ok(scope) => scope,
+        Err(refusal) => return refusal.answer(None).into_response(),
+    };
+    if scope.version != ProtocolVersion::V2025_03_26 || scope.token.is_none() {
+        return refuse("arrays are served within a session of 2025-03-26 only");
+    }
+    let Ok(messages) = serde_json::from_slice::<Vec<&serde_json::value::RawValue>>(bytes) else {
+        return Refusal::new(code::PARSE_ERROR, "the body is no JSON").answer(None).into_response();
+    };
+    if messages.is_empty() || messages.len() > MAX_BATCH {
+        return refuse(&format!("an array has 1 to {MAX_BATCH} messages"));
+    }
+    // The answers of an array come together in one body, so nothing in it can be asked back on a stream.
+    let scope = Scope { session: None, ..scope };
+    let mut requests = Vec::new();
+    for message in messages {
+        match Message::parse(message.get().as_bytes()) {
+            Ok(Message::Request(request)) if request.method == "initialize" => {
+                return refuse("initialize does not stand in an array");
+            }
+            Ok(Message::Request(request)) => requests.push(answer_in_batch(&inbound, &scope, request)),
+            Ok(Message::Notification(notification)) => hear(&scope, &notification),
+            Ok(Message::Response(response)) => take(&scope, response),
+            Err(error) => return refuse(&error.message),
+        }
+    }
+    if requests.is_empty() {
+        return accepted();
+    }
+    let answers = futures_util::future::join_all(requests).await;
+    let mut body = vec![b'['];
+    body.extend_from_slice(&answers.join(&b","[..]));
+    body.push(b']');
+    Answer { status: StatusCode::OK, message: body }.into_response()
+}
+
+async fn answer_in_batch(inbound: &Inbound, scope: &Scope, request: Request) -> Vec<u8> {
+    let id = request.id.clone();
+    let response = match prepare(inbound, scope, &request) {
+        Ok(Prepared::Answer(response)) => response,
+        Ok(Prepared::Call(mut caller, operation)) => {
+            caller.stream = false;
+            call::answer(&inbound.gateway, Arc::clone(&inbound.view), *caller, operation).await
+        }
+        Err(refusal) => return refusal.answer(Some(&id)).message,
+    };
+    match response.into_body().collect().await {
+        Ok(collected) => collected.to_bytes().to_vec(),
+        Err(error) => {
+            let message = format!("the answer broke off: {error}");
+            Refusal::new(code::INTERNAL_ERROR, message).answer(Some(&id)).message
+        }
+    }
+}
+
+/// Answers GET: there is no stream outside of calls.
+pub(crate) fn listen() -> http::Response<Body> {
+    method_not_allowed("no stream is served here outside of a request")
+}
+
+/// Answers DELETE: a sealed token cannot be taken back, and what ended has to stay ended.
+pub(crate) fn end() -> http::Response<Body> {
+    method_not_allowed("sessions end by themselves")
+}
+
+fn method_not_allowed(detail: &str) -> http::Response<Body> {
+    Problem::new(ProblemType::MethodNotAllowed, detail)
+        .with_header(header::ALLOW, HeaderValue::from_static("POST"))
+        .into_response()
+}

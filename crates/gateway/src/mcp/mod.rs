@@ -1,0 +1,180 @@
+//! The MCP face: one URL for both eras.
+//!
+//! Which era a request belongs to is decided once, here ([`era_of`]); from there on each era's page reads alone.
+//! Everything that reaches an upstream goes through [`call`].
+
+pub(crate) mod call;
+pub(crate) mod events;
+pub(crate) mod exchange;
+pub(crate) mod headers;
+pub(crate) mod legacy;
+pub(crate) mod listing;
+pub(crate) mod modern;
+pub(crate) mod mrtr;
+pub(crate) mod rpc;
+pub(crate) mod sessions;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode, header};
+use mpe_mcp_protocol::jsonrpc::{DecodeErrorKind, Message, Request, code};
+use mpe_mcp_protocol::version::{Era, ProtocolVersion};
+use serde_json::value::RawValue;
+
+use crate::json::Members;
+use crate::service::Inbound;
+use crate::{Body, body};
+use rpc::Refusal;
+
+/// Where a request says which revision it is written in.
+pub(crate) const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
+
+/// How a POST is to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    /// The legacy handshake.
+    Handshake,
+    /// Within, or without, a legacy session.
+    Legacy,
+    /// With its own context.
+    Modern,
+}
+
+/// Answers one request to the MCP face.
+pub(crate) async fn handle(inbound: Inbound) -> http::Response<Body> {
+    match inbound.parts.method {
+        Method::GET => legacy::listen(),
+        Method::DELETE => legacy::end(),
+        _ => post(inbound).await,
+    }
+}
+
+async fn post(mut inbound: Inbound) -> http::Response<Body> {
+    if let Some(refusal) = refuse_media_type(&inbound.parts.headers) {
+        return refusal.answer(None).into_response();
+    }
+    let bytes = match inbound.collect_body().await {
+        Ok(bytes) => bytes,
+        Err(problem) => return Refusal::from(problem).answer(None).into_response(),
+    };
+    if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
+        return legacy::batch(inbound, &bytes).await;
+    }
+    let message = match parse(&bytes) {
+        Ok(message) => message,
+        Err(answer) => return answer.into_response(),
+    };
+    match message {
+        Message::Request(request) => answer_request(inbound, request).await,
+        Message::Notification(notification) => legacy::notified(&inbound, &notification),
+        Message::Response(response) => legacy::answered(&inbound, response),
+    }
+}
+
+async fn answer_request(inbound: Inbound, request: Request) -> http::Response<Body> {
+    match era_of(&request, &inbound.parts.headers) {
+        Reading::Handshake => legacy::initialize(&inbound, &request),
+        Reading::Legacy => legacy::request(inbound, request).await,
+        Reading::Modern => modern::request(inbound, request).await,
+    }
+}
+
+/// One message; what cannot be read is answered with -32700 or -32600 and its id, if that could be read.
+fn parse(bytes: &Bytes) -> Result<Message, rpc::Answer> {
+    Message::parse(bytes).map_err(|error| {
+        let code = match error.kind {
+            DecodeErrorKind::Parse => code::PARSE_ERROR,
+            DecodeErrorKind::InvalidRequest | DecodeErrorKind::InvalidShape | DecodeErrorKind::TooLarge => {
+                code::INVALID_REQUEST
+            }
+        };
+        Refusal::new(code, error.message).with_status(StatusCode::BAD_REQUEST).answer(error.id.as_ref())
+    })
+}
+
+/// Decides the era of a request that is no array; the first rule that fits counts.
+fn era_of(request: &Request, headers: &HeaderMap) -> Reading {
+    let meta = request.params.as_deref().and_then(Members::of);
+    let meta = meta.as_ref().and_then(|params| params.get("_meta")).and_then(Members::of);
+    if meta.is_some_and(|meta| meta.get(META_VERSION).is_some()) {
+        return Reading::Modern;
+    }
+    if request.method == "initialize" {
+        return Reading::Handshake;
+    }
+    let said = headers.get(headers::PROTOCOL_VERSION).map(|value| value.to_str().unwrap_or_default().trim());
+    match said.map(ProtocolVersion::parse) {
+        None => Reading::Legacy,
+        Some(Some(version)) if version.era() == Era::Legacy => Reading::Legacy,
+        Some(_) => Reading::Modern,
+    }
+}
+
+/// A POST says that it is JSON. A missing media type is taken for it; another one is how a browser's form would try.
+fn refuse_media_type(headers: &HeaderMap) -> Option<Refusal> {
+    let value = headers.get(header::CONTENT_TYPE)?;
+    let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    if essence.eq_ignore_ascii_case("application/json") || essence.is_empty() {
+        return None;
+    }
+    let message = format!("the body is {essence}; only application/json is read here");
+    Some(Refusal::new(code::INVALID_REQUEST, message).with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE))
+}
+
+/// Whether the caller reads event streams. One that says nothing is taken to.
+fn reads_streams(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(header::ACCEPT).iter().peekable();
+    if values.peek().is_none() {
+        return true;
+    }
+    values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|range| range.split(';').next().unwrap_or_default().trim())
+        .any(|range| {
+            ["text/event-stream", "text/*", "*/*"].iter().any(|wanted| range.eq_ignore_ascii_case(wanted))
+        })
+}
+
+/// `_meta` without the members that have a meaning of their own on each hop; `None` when nothing is left.
+fn passing_meta(meta: &Members<'_>) -> Option<Box<RawValue>> {
+    let hop = |key: &str| {
+        key == "progressToken"
+            || key.strip_prefix("io.modelcontextprotocol/").is_some_and(|name| {
+                matches!(
+                    name,
+                    "protocolVersion"
+                        | "clientCapabilities"
+                        | "clientInfo"
+                        | "logLevel"
+                        | "subscriptionId"
+                        | "serverInfo"
+                )
+            })
+    };
+    let mut kept = crate::json::ObjectWriter::new();
+    let mut any = false;
+    for (key, value) in meta.iter().filter(|(key, _)| !hop(key)) {
+        kept.raw(key, value.get());
+        any = true;
+    }
+    any.then(|| kept.finish_raw())
+}
+
+/// `params` without `_meta` and the members of a multi-round request, as an upstream is to get them.
+fn passing_params(params: &Members<'_>) -> Box<RawValue> {
+    let mut kept = crate::json::ObjectWriter::new();
+    for (key, value) in params.iter() {
+        if !matches!(key, "_meta" | "inputResponses" | "requestState") {
+            kept.raw(key, value.get());
+        }
+    }
+    kept.finish_raw()
+}
+
+/// 202, as every accepted notification and response gets.
+fn accepted() -> http::Response<Body> {
+    body::status_only(StatusCode::ACCEPTED)
+}
+
+#[cfg(test)]
+mod tests;

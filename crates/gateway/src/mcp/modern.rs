@@ -1,0 +1,267 @@
+//! The modern era (2026-07-28): every request carries its own context.
+
+use bytes::Bytes;
+use http::StatusCode;
+use mpe_mcp_protocol::jsonrpc::{Request, code};
+use mpe_mcp_protocol::version::{Era, ProtocolVersion};
+use serde_json::value::RawValue;
+
+use super::call::{self, Caller, Operation};
+use super::events::Level;
+use super::rpc::{self, Refusal, SERVER_INFO};
+use super::{META_VERSION, headers, passing_meta, reads_streams};
+use crate::Body;
+use crate::carrier::Carrier;
+use crate::json::{Members, ObjectWriter, raw_value};
+use crate::service::Inbound;
+
+const META_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
+const META_CLIENT_INFO: &str = "io.modelcontextprotocol/clientInfo";
+const META_LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
+
+/// The methods of this era.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Method {
+    CallTool,
+    Discover,
+    ListTools,
+}
+
+impl Method {
+    fn parse(name: &str) -> Option<Self> {
+        Some(match name {
+            "server/discover" => Self::Discover,
+            "tools/call" => Self::CallTool,
+            "tools/list" => Self::ListTools,
+            _ => return None,
+        })
+    }
+
+    /// The member of `params` that `Mcp-Name` repeats.
+    fn named_by(self) -> Option<&'static str> {
+        match self {
+            Self::CallTool => Some("name"),
+            Self::Discover | Self::ListTools => None,
+        }
+    }
+}
+
+/// A request whose context has been read and agrees with its headers.
+struct Checked<'a> {
+    version: ProtocolVersion,
+    method: Method,
+    params: &'a Members<'a>,
+    meta: &'a Members<'a>,
+}
+
+/// Answers a modern request.
+pub(crate) async fn request(inbound: Inbound, request: Request) -> http::Response<Body> {
+    let id = request.id.clone();
+    let prepared = match prepare(&inbound, &request) {
+        Ok(prepared) => prepared,
+        Err(refusal) => return refusal.answer(Some(&id)).into_response(),
+    };
+    match prepared {
+        Prepared::Answer(response) => response,
+        Prepared::Call(caller, operation) => {
+            call::answer(&inbound.gateway, inbound.view, *caller, operation).await
+        }
+    }
+}
+
+/// What a request came to once it was read.
+enum Prepared {
+    Answer(http::Response<Body>),
+    Call(Box<Caller>, Operation),
+}
+
+fn prepare(inbound: &Inbound, request: &Request) -> Result<Prepared, Refusal> {
+    let params =
+        Members::of_params(request.params.as_deref()).ok_or_else(|| invalid("params is no object"))?;
+    if let Some(name) = params.repeated() {
+        return Err(invalid(format!("params.{name} stands there more than once")));
+    }
+    let meta = params.get("_meta").and_then(Members::of).unwrap_or_default();
+    let checked = check(inbound, request, &params, &meta)?;
+    match checked.method {
+        Method::CallTool => call_tool(inbound, request, &checked),
+        Method::Discover => Ok(Prepared::Answer(discover(inbound, request))),
+        Method::ListTools => {
+            let cursor = cursor(checked.params)?;
+            let endpoint = inbound.endpoint.as_str();
+            let page = inbound.view.tools().page(cursor.as_deref(), endpoint, inbound.gateway.sealer())?;
+            let head = Bytes::from_static(b"{\"resultType\":\"complete\",");
+            let pieces = [head, page, inbound.view.lists.modern_tail()];
+            Ok(Prepared::Answer(rpc::success_pieces(&request.id, pieces)))
+        }
+    }
+}
+
+/// The checks every request passes, in the order that decides which error wins.
+fn check<'a>(
+    inbound: &Inbound,
+    request: &Request,
+    params: &'a Members<'a>,
+    meta: &'a Members<'a>,
+) -> Result<Checked<'a>, Refusal> {
+    let compares = inbound.carrier != Some(Carrier::Message);
+    let said = headers::single(&inbound.parts.headers, headers::PROTOCOL_VERSION)?;
+    if compares && said.is_none() && meta.string(META_VERSION).as_deref().is_none_or(is_modern) {
+        let message = "the header MCP-Protocol-Version is missing";
+        return Err(Refusal::new(code::HEADER_MISMATCH, message));
+    }
+    let Some(version) = meta.string(META_VERSION) else { return Err(missing_meta(META_VERSION)) };
+    if meta.get(META_CAPABILITIES).and_then(Members::of).is_none() {
+        return Err(missing_meta(META_CAPABILITIES));
+    }
+    if compares && said.is_some_and(|said| said != version) {
+        let message = "the header MCP-Protocol-Version and _meta differ";
+        return Err(Refusal::new(code::HEADER_MISMATCH, message));
+    }
+    let Some(version) = ProtocolVersion::parse(&version) else { return Err(unsupported(&version)) };
+    let method = Method::parse(&request.method);
+    // Legacy revisions do not know these headers; who writes one into `_meta` is served without them.
+    if compares && version.era() == Era::Modern {
+        let name = match method.and_then(Method::named_by) {
+            Some(member) => params.string(member),
+            None => None,
+        };
+        headers::check_standard(&inbound.parts.headers, &request.method, name.as_deref())?;
+    }
+    let method = method.ok_or_else(|| {
+        Refusal::new(code::METHOD_NOT_FOUND, format!("there is no method {}", request.method))
+    })?;
+    Ok(Checked { version, method, params, meta })
+}
+
+fn call_tool(inbound: &Inbound, request: &Request, checked: &Checked<'_>) -> Result<Prepared, Refusal> {
+    let params = checked.params;
+    let name = params.string("name").ok_or_else(|| invalid("params.name is no string"))?;
+    let arguments = arguments(params)?;
+    if inbound.carrier != Some(Carrier::Message) && checked.version.era() == Era::Modern {
+        headers::check_params(&inbound.parts.headers, inbound.view.mirrored(&name), &arguments)?;
+    }
+    let caller = caller(inbound, request, checked)?;
+    Ok(Prepared::Call(Box::new(caller), Operation::Tool { name, arguments }))
+}
+
+/// Who asks, from `_meta`.
+fn caller(inbound: &Inbound, request: &Request, checked: &Checked<'_>) -> Result<Caller, Refusal> {
+    let meta = checked.meta;
+    let level = match meta.get(META_LOG_LEVEL) {
+        None => None,
+        Some(_) => {
+            let name = meta.string(META_LOG_LEVEL).unwrap_or_default();
+            Some(Level::parse(&name).ok_or_else(|| invalid(format!("there is no log level `{name}`")))?)
+        }
+    };
+    let input_responses = checked.params.get("inputResponses");
+    if input_responses.is_some_and(|responses| Members::of(responses).is_none()) {
+        return Err(invalid("params.inputResponses is no object"));
+    }
+    let request_state = match checked.params.get("requestState") {
+        None => None,
+        Some(_) => Some(
+            checked
+                .params
+                .string("requestState")
+                .ok_or_else(|| invalid("params.requestState is no string"))?,
+        ),
+    };
+    Ok(Caller {
+        endpoint: inbound.endpoint.clone(),
+        id: request.id.clone(),
+        version: checked.version,
+        capabilities: meta.get(META_CAPABILITIES).map(ToOwned::to_owned),
+        client_info: meta.get(META_CLIENT_INFO).map(ToOwned::to_owned),
+        meta: passing_meta(meta),
+        level,
+        progress_token: progress_token(meta)?,
+        input_responses: input_responses.map(ToOwned::to_owned),
+        request_state,
+        stream: reads_streams(&inbound.parts.headers) && inbound.carrier != Some(Carrier::Message),
+        session: None,
+        deadline: inbound.deadline,
+    })
+}
+
+/// The caller's progress token, as it wrote it.
+///
+/// # Errors
+/// -32602 when it is neither string nor integer.
+pub(super) fn progress_token(meta: &Members<'_>) -> Result<Option<Box<RawValue>>, Refusal> {
+    let Some(token) = meta.get("progressToken") else { return Ok(None) };
+    let json = token.get();
+    let is_valid = json.starts_with('"') || json.parse::<i64>().is_ok();
+    if is_valid {
+        Ok(Some(token.to_owned()))
+    } else {
+        Err(invalid("_meta.progressToken is no string or integer"))
+    }
+}
+
+/// The arguments of a tool call: an object, or none.
+///
+/// # Errors
+/// -32602 for anything else.
+pub(super) fn arguments(params: &Members<'_>) -> Result<Box<RawValue>, Refusal> {
+    match params.get("arguments") {
+        None => Ok(raw_value(b"{}".to_vec())),
+        Some(arguments) if Members::of(arguments).is_some() => Ok(arguments.to_owned()),
+        Some(_) => Err(invalid("params.arguments is no object")),
+    }
+}
+
+/// The cursor of a list request.
+///
+/// # Errors
+/// -32602 when it is no string.
+pub(super) fn cursor(params: &Members<'_>) -> Result<Option<String>, Refusal> {
+    match params.get("cursor") {
+        None => Ok(None),
+        Some(_) => match params.string("cursor") {
+            Some(cursor) => Ok(Some(cursor)),
+            None => Err(invalid("params.cursor is no string")),
+        },
+    }
+}
+
+fn discover(inbound: &Inbound, request: &Request) -> http::Response<Body> {
+    let lists = &inbound.view.lists;
+    let mut result = ObjectWriter::new();
+    result.string("resultType", "complete").value("supportedVersions", &supported());
+    result.raw("capabilities", lists.capabilities(Era::Modern));
+    if let Some(instructions) = lists.instructions() {
+        result.string("instructions", instructions);
+    }
+    let mut meta = ObjectWriter::new();
+    meta.raw(SERVER_INFO, lists.server_info());
+    result.raw("ttlMs", "0").string("cacheScope", "private").raw("_meta", meta.finish_raw().get());
+    rpc::Answer::result(&request.id, result.finish_raw().get()).into_response()
+}
+
+/// Every revision served here, newest first: a client that shares only a legacy one has to learn that.
+fn supported() -> Vec<&'static str> {
+    ProtocolVersion::ALL.iter().map(|version| version.as_str()).collect()
+}
+
+fn is_modern(version: &str) -> bool {
+    ProtocolVersion::parse(version).is_none_or(|version| version.era() == Era::Modern)
+}
+
+fn unsupported(requested: &str) -> Refusal {
+    let mut data = ObjectWriter::new();
+    data.value("supported", &supported()).string("requested", requested);
+    Refusal::new(code::UNSUPPORTED_PROTOCOL_VERSION, "the protocol version is not served here")
+        .with_data(data.finish_raw())
+}
+
+fn missing_meta(key: &str) -> Refusal {
+    invalid(format!("params._meta lacks {key}, or it has the wrong type"))
+        .with_status(StatusCode::BAD_REQUEST)
+}
+
+/// -32602.
+pub(super) fn invalid(message: impl Into<String>) -> Refusal {
+    Refusal::new(code::INVALID_PARAMS, message)
+}

@@ -1,0 +1,377 @@
+//! JSON-RPC answers, and the HTTP status each carries.
+
+use bytes::Bytes;
+use http::StatusCode;
+use mpe_engine::{CallError, CallErrorKind};
+use mpe_mcp_protocol::jsonrpc::{ErrorObject, Id, code};
+use mpe_mcp_protocol::version::{Era, ProtocolVersion};
+use serde_json::value::RawValue;
+
+use crate::json::{Members, ObjectWriter};
+use crate::problem::{Problem, VENDOR_KEY};
+use crate::{Body, body};
+
+/// The final message of an exchange and the status it has when it is the first.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) message: Vec<u8>,
+}
+
+/// An error made by this face, on its way to becoming an [`Answer`].
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) status: StatusCode,
+    pub(crate) error: ErrorObject,
+}
+
+impl Answer {
+    /// A result.
+    pub(crate) fn result(id: &Id, result: &str) -> Self {
+        Self { status: StatusCode::OK, message: success(id, result) }
+    }
+
+    pub(crate) fn into_response(self) -> http::Response<Body> {
+        body::response(self.status, "application/json", self.message)
+    }
+}
+
+impl Refusal {
+    /// An error whose status follows from its code.
+    pub(crate) fn new(code: i64, message: impl Into<String>) -> Self {
+        Self::of(ErrorObject { code, message: message.into(), data: None })
+    }
+
+    pub(crate) fn of(error: ErrorObject) -> Self {
+        Self { status: status_of(error.code), error }
+    }
+
+    pub(crate) fn with_status(mut self, status: StatusCode) -> Self {
+        self.status = status;
+        self
+    }
+
+    pub(crate) fn with_data(mut self, data: Box<RawValue>) -> Self {
+        self.error.data = Some(data);
+        self
+    }
+
+    pub(crate) fn answer(&self, id: Option<&Id>) -> Answer {
+        Answer { status: self.status, message: failure(id, &self.error) }
+    }
+}
+
+impl From<Problem> for Refusal {
+    fn from(problem: Problem) -> Self {
+        Self { status: problem.status, error: problem.to_error_object() }
+    }
+}
+
+/// The HTTP status of a modern error (2026-07-28, Streamable HTTP). Errors that are not about the shape of the
+/// request stay 200: dual-era clients take a 400 they do not know for a legacy server.
+pub(crate) fn status_of(error_code: i64) -> StatusCode {
+    match error_code {
+        code::PARSE_ERROR
+        | code::INVALID_REQUEST
+        | code::HEADER_MISMATCH
+        | code::MISSING_CLIENT_CAPABILITY
+        | code::UNSUPPORTED_PROTOCOL_VERSION => StatusCode::BAD_REQUEST,
+        code::METHOD_NOT_FOUND => StatusCode::NOT_FOUND,
+        _ => StatusCode::OK,
+    }
+}
+
+/// `{"jsonrpc":"2.0","id":…,"result":…}`.
+pub(crate) fn success(id: &Id, result: &str) -> Vec<u8> {
+    let mut writer = ObjectWriter::with_capacity(result.len() + 64);
+    writer.string("jsonrpc", "2.0").value("id", id).raw("result", result);
+    writer.finish()
+}
+
+/// A result in shared pieces, none of them copied.
+pub(crate) fn success_pieces(id: &Id, pieces: impl IntoIterator<Item = Bytes>) -> http::Response<Body> {
+    let mut head = br#"{"jsonrpc":"2.0","id":"#.to_vec();
+    serde_json::to_writer(&mut head, id).expect("an id is JSON");
+    head.extend_from_slice(br#","result":"#);
+    let all =
+        std::iter::once(Bytes::from(head)).chain(pieces).chain(std::iter::once(Bytes::from_static(b"}")));
+    let mut response = http::Response::new(body::pieces(all));
+    let json = http::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(http::header::CONTENT_TYPE, json);
+    response
+}
+
+/// `{"jsonrpc":"2.0","id":…,"error":…}`; without a readable id, it is null (JSON-RPC 2.0 §5).
+pub(crate) fn failure(id: Option<&Id>, error: &ErrorObject) -> Vec<u8> {
+    let mut writer = ObjectWriter::new();
+    writer.string("jsonrpc", "2.0").value("id", &id).value("error", error);
+    writer.finish()
+}
+
+/// A notification.
+pub(crate) fn notification(method: &str, params: Option<&RawValue>) -> Vec<u8> {
+    let mut writer = ObjectWriter::new();
+    writer.string("jsonrpc", "2.0").string("method", method);
+    if let Some(params) = params {
+        writer.raw("params", params.get());
+    }
+    writer.finish()
+}
+
+/// A request of ours to a legacy client.
+pub(crate) fn request(id: &str, method: &str, params: Option<&RawValue>) -> Vec<u8> {
+    let mut writer = ObjectWriter::new();
+    writer.string("jsonrpc", "2.0").string("id", id).string("method", method);
+    if let Some(params) = params {
+        writer.raw("params", params.get());
+    }
+    writer.finish()
+}
+
+/// What an MCP client of `era` reads of a call's error.
+///
+/// The upstream's own error passes with code, message and data where the client's era knows the code; errors of the
+/// hop behind us never look like the upstream's answer to this client.
+pub(crate) fn refusal_of_call(error: &CallError, era: Era, uri: Option<&str>) -> Refusal {
+    let refusal = match (&error.kind, &error.rejection) {
+        (CallErrorKind::Rejected, Some(rejection)) => Refusal::of(relayed(rejection, era, uri)),
+        _ => Refusal::of(Problem::of_call(error).to_error_object()),
+    };
+    match era {
+        Era::Modern => refusal,
+        Era::Legacy => refusal.with_status(StatusCode::OK),
+    }
+}
+
+/// An upstream's error in the words of the client's era (notes on error codes: 2026-07-28 basic, versioning).
+fn relayed(rejection: &ErrorObject, era: Era, uri: Option<&str>) -> ErrorObject {
+    match (era, rejection.code) {
+        (Era::Modern, code::LEGACY_RESOURCE_NOT_FOUND) => {
+            missing_resource(rejection, code::INVALID_PARAMS, uri)
+        }
+        (Era::Modern, code::INVALID_PARAMS) if uri.is_some() => {
+            missing_resource(rejection, code::INVALID_PARAMS, uri)
+        }
+        (Era::Legacy, code::INVALID_PARAMS) if uri.is_some() => {
+            missing_resource(rejection, code::LEGACY_RESOURCE_NOT_FOUND, uri)
+        }
+        // -32020 and -32022 concern the hop between us and the upstream, never this client.
+        (_, code::HEADER_MISMATCH | code::UNSUPPORTED_PROTOCOL_VERSION) => wrapped(rejection),
+        // Codes that older servers made up, and 2025-11-25's URL elicitation, mean nothing to a modern client.
+        (Era::Modern, -32019..=-32000 | -32042) => wrapped(rejection),
+        (Era::Legacy, code::MISSING_CLIENT_CAPABILITY) => {
+            let mut error = wrapped(rejection);
+            error.message =
+                format!("the tool needs a capability this client did not declare: {}", rejection.message);
+            error
+        }
+        _ => rejection.clone(),
+    }
+}
+
+/// A missing resource, which both eras want to name its URI.
+fn missing_resource(rejection: &ErrorObject, code: i64, uri: Option<&str>) -> ErrorObject {
+    let mut data = ObjectWriter::new();
+    let members = rejection.data.as_deref().and_then(Members::of).unwrap_or_default();
+    for (key, value) in members.iter() {
+        data.raw(key, value.get());
+    }
+    if let (None, Some(uri)) = (members.get("uri"), uri) {
+        data.string("uri", uri);
+    }
+    ErrorObject { code, message: rejection.message.clone(), data: Some(data.finish_raw()) }
+}
+
+/// An error that is ours to report, the upstream's own kept in its data.
+fn wrapped(rejection: &ErrorObject) -> ErrorObject {
+    let mut original = ObjectWriter::new();
+    original.value("upstreamError", rejection);
+    let mut data = ObjectWriter::new();
+    data.raw(VENDOR_KEY, original.finish_raw().get());
+    ErrorObject {
+        code: code::INTERNAL_ERROR,
+        message: rejection.message.clone(),
+        data: Some(data.finish_raw()),
+    }
+}
+
+/// `resultType` and our `serverInfo` added to a result for a modern client; everything else as it was.
+///
+/// # Errors
+/// A result that is no object.
+pub(crate) fn modern_result(
+    result: &RawValue,
+    server_info: &str,
+    extra: &[(&str, &str)],
+) -> Result<Vec<u8>, Refusal> {
+    let Some(members) = Members::of(result) else {
+        return Err(Refusal::new(code::INTERNAL_ERROR, "the upstream's result is no object"));
+    };
+    let mut writer = ObjectWriter::with_capacity(result.get().len() + server_info.len() + 128);
+    if members.get("resultType").is_none() {
+        writer.string("resultType", "complete");
+    }
+    for (key, value) in
+        members.iter().filter(|(key, _)| *key != "_meta" && !extra.iter().any(|(k, _)| k == key))
+    {
+        writer.raw(key, value.get());
+    }
+    for (key, value) in extra {
+        writer.raw(key, value);
+    }
+    let upstream_meta = members.get("_meta").and_then(Members::of).unwrap_or_default();
+    let mut meta = ObjectWriter::new();
+    for (key, value) in upstream_meta.iter().filter(|(key, _)| *key != SERVER_INFO) {
+        meta.raw(key, value.get());
+    }
+    meta.raw(SERVER_INFO, server_info);
+    writer.raw("_meta", meta.finish_raw().get());
+    Ok(writer.finish())
+}
+
+/// A result for a client of a legacy revision: what only the modern era knows is taken off, and
+/// `structuredContent` that is no object, unknown before 2026-07-28, stands as text instead.
+pub(crate) fn legacy_result(result: &RawValue, version: ProtocolVersion) -> Vec<u8> {
+    let Some(members) = Members::of(result) else { return result.get().as_bytes().to_vec() };
+    let foreign = |key: &str| matches!(key, "resultType" | "ttlMs" | "cacheScope");
+    let meta = members.get("_meta").and_then(Members::of);
+    let stamped = meta.as_ref().is_some_and(|meta| meta.get(SERVER_INFO).is_some());
+    let structured = members.get("structuredContent").filter(|value| !value.get().starts_with('{'));
+    let before_links = version < ProtocolVersion::V2025_06_18 && result.get().contains("resource_link");
+    if !stamped && structured.is_none() && !before_links && !members.iter().any(|(key, _)| foreign(key)) {
+        return result.get().as_bytes().to_vec();
+    }
+    let mut writer = ObjectWriter::with_capacity(result.get().len());
+    for (key, value) in members.iter().filter(|(key, _)| !foreign(key)) {
+        match key {
+            "_meta" if stamped => {
+                let kept = meta.iter().flat_map(Members::iter).filter(|(key, _)| *key != SERVER_INFO);
+                let mut meta = ObjectWriter::new();
+                kept.for_each(|(key, value)| {
+                    meta.raw(key, value.get());
+                });
+                let meta = meta.finish_raw();
+                if meta.get() != "{}" {
+                    writer.raw("_meta", meta.get());
+                }
+            }
+            "structuredContent" if structured.is_some() => {}
+            "content" if before_links => {
+                writer.raw("content", without_links(value).get());
+            }
+            _ => {
+                writer.raw(key, value.get());
+            }
+        }
+    }
+    writer.finish()
+}
+
+/// Content whose links, unknown before 2025-06-18, are text blocks with the URI.
+fn without_links(content: &RawValue) -> Box<RawValue> {
+    let Ok(blocks) = serde_json::from_str::<Vec<&RawValue>>(content.get()) else { return content.to_owned() };
+    let mut out = vec![b'['];
+    for block in blocks {
+        if out.len() > 1 {
+            out.push(b',');
+        }
+        let members = Members::of(block).unwrap_or_default();
+        match (members.string("type").as_deref(), members.string("uri")) {
+            (Some("resource_link"), Some(uri)) => {
+                let mut text = ObjectWriter::new();
+                text.string("type", "text").string("text", &uri);
+                out.extend(text.finish());
+            }
+            _ => out.extend_from_slice(block.get().as_bytes()),
+        }
+    }
+    out.push(b']');
+    crate::json::raw_value(out)
+}
+
+/// Where a modern result names its server.
+pub(crate) const SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
+
+#[cfg(test)]
+mod tests {
+    use mpe_mcp_protocol::jsonrpc::{ErrorObject, Id};
+    use mpe_mcp_protocol::version::{Era, ProtocolVersion};
+    use serde_json::value::RawValue;
+
+    use super::{failure, legacy_result, modern_result, relayed, success};
+
+    fn raw(json: &str) -> Box<RawValue> {
+        RawValue::from_string(json.to_owned()).unwrap()
+    }
+
+    fn text(bytes: Vec<u8>) -> String {
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn a_modern_result_keeps_its_bytes_and_gains_type_and_server() {
+        let result = raw(r#"{"z":1.50,"content":[ ],"_meta":{"a":1e2}}"#);
+        let stamped = text(modern_result(&result, r#"{"name":"g"}"#, &[]).unwrap());
+        let expected = r#"{"resultType":"complete","z":1.50,"content":[ ],"_meta":{"a":1e2,"io.modelcontextprotocol/serverInfo":{"name":"g"}}}"#;
+        assert_eq!(stamped, expected);
+    }
+
+    #[test]
+    fn a_result_type_that_is_there_stays() {
+        let result = raw(r#"{"resultType":"input_required","inputRequests":{}}"#);
+        let stamped = text(modern_result(&result, "{}", &[]).unwrap());
+        assert!(stamped.starts_with(r#"{"resultType":"input_required","inputRequests":{}"#), "{stamped}");
+    }
+
+    #[test]
+    fn a_legacy_result_without_modern_members_is_untouched() {
+        let result = r#"{ "content" : [ ], "structuredContent":{"n":12345678901234567890} }"#;
+        assert_eq!(text(legacy_result(&raw(result), ProtocolVersion::V2025_11_25)), result);
+    }
+
+    #[test]
+    fn a_legacy_result_loses_what_only_the_modern_era_knows() {
+        let result = raw(
+            r#"{"resultType":"complete","content":[],"structuredContent":[1],"_meta":{"io.modelcontextprotocol/serverInfo":{}}}"#,
+        );
+        assert_eq!(text(legacy_result(&result, ProtocolVersion::V2025_11_25)), r#"{"content":[]}"#);
+    }
+
+    #[test]
+    fn a_link_becomes_text_for_a_revision_without_links() {
+        let result = raw(r#"{"content":[{"type":"resource_link","uri":"a://b","name":"n"}]}"#);
+        let expected = r#"{"content":[{"type":"text","text":"a://b"}]}"#;
+        assert_eq!(text(legacy_result(&result, ProtocolVersion::V2025_03_26)), expected);
+    }
+
+    #[test]
+    fn ids_keep_their_type() {
+        assert_eq!(text(success(&Id::Integer(7), "{}")), r#"{"jsonrpc":"2.0","id":7,"result":{}}"#);
+        assert_eq!(text(success(&Id::String("7".into()), "{}")), r#"{"jsonrpc":"2.0","id":"7","result":{}}"#);
+        let error = ErrorObject { code: -32700, message: "m".into(), data: None };
+        assert_eq!(
+            text(failure(None, &error)),
+            r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"m"}}"#
+        );
+    }
+
+    #[test]
+    fn a_missing_resource_is_said_in_the_words_of_the_clients_era() {
+        let legacy = ErrorObject { code: -32002, message: "gone".into(), data: None };
+        let modern = relayed(&legacy, Era::Modern, Some("x://y"));
+        assert_eq!((modern.code, modern.data.unwrap().get()), (-32602, r#"{"uri":"x://y"}"#));
+        let modern =
+            ErrorObject { code: -32602, message: "gone".into(), data: Some(raw(r#"{"uri":"x://y"}"#)) };
+        let legacy = relayed(&modern, Era::Legacy, Some("x://y"));
+        assert_eq!((legacy.code, legacy.data.unwrap().get()), (-32002, r#"{"uri":"x://y"}"#));
+    }
+
+    #[test]
+    fn codes_older_servers_made_up_are_wrapped_for_a_modern_client() {
+        let old = ErrorObject { code: -32001, message: "m".into(), data: None };
+        let wrapped = relayed(&old, Era::Modern, None);
+        assert_eq!(wrapped.code, -32603);
+        assert!(wrapped.data.unwrap().get().contains(r#""code":-32001"#));
+        assert_eq!(relayed(&old, Era::Legacy, None).code, -32001);
+    }
+}

@@ -1,0 +1,127 @@
+//! The REST face: `POST /tools/{tool}`, and the paths the operator mapped.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Method, header};
+use mpe_engine::{CallContext, ToolCall};
+use mpe_schema::{Operation, SchemaViolation};
+use serde_json::value::RawValue;
+
+use crate::json::{Members, raw_value};
+use crate::problem::{Problem, ProblemType, log_call_error};
+use crate::service::{Inbound, method_not_allowed};
+use crate::{Body, render};
+
+/// Answers `POST /tools/{tool}`: the body is the arguments.
+pub(crate) async fn tool(mut inbound: Inbound, tool: String) -> http::Response<Body> {
+    match body_object(&mut inbound).await {
+        Ok(body) => {
+            let arguments = body.unwrap_or_else(|| raw_value(b"{}".to_vec()));
+            call(&inbound, tool, arguments).await
+        }
+        Err(problem) => problem.into_response(),
+    }
+}
+
+/// Answers a mapped path; `None` when none fits.
+pub(crate) async fn mapped(mut inbound: Inbound, path: &str) -> Option<http::Response<Body>> {
+    let view = Arc::clone(&inbound.view);
+    let found = view.routes.at(path)?;
+    let operations: Vec<_> =
+        found.operations.iter().map(|&index| &view.operations.operations[index]).collect();
+    let method = inbound.parts.method.clone();
+    let Some(operation) = operations.iter().find(|operation| method_of(operation) == method) else {
+        let methods: Vec<_> = operations.iter().map(|operation| method_of(operation)).collect();
+        return Some(method_not_allowed(&methods));
+    };
+    Some(match arguments(&mut inbound, operation, &found.variables).await {
+        Ok(arguments) => call(&inbound, operation.tool.name().to_owned(), arguments).await,
+        Err(problem) => problem.into_response(),
+    })
+}
+
+fn method_of(operation: &Operation) -> Method {
+    match operation.method {
+        mpe_schema::Method::Get => Method::GET,
+        mpe_schema::Method::Post => Method::POST,
+    }
+}
+
+async fn arguments(
+    inbound: &mut Inbound,
+    operation: &Operation,
+    variables: &[(String, String)],
+) -> Result<Box<RawValue>, Problem> {
+    let query = inbound.query()?;
+    let body = match operation.method {
+        mpe_schema::Method::Get => None,
+        mpe_schema::Method::Post => body_object(inbound).await?,
+    };
+    operation.arguments(variables, &query, body.as_deref()).map_err(|violations| invalid(&violations))
+}
+
+fn invalid(violations: &[SchemaViolation]) -> Problem {
+    let rows: Vec<_> = violations.iter().map(|v| (v.pointer.as_str(), v.message.as_str())).collect();
+    Problem::new(ProblemType::InvalidArguments, "the arguments do not fit the operation").violations(&rows)
+}
+
+/// The body as a JSON object; `None` when it is empty.
+pub(crate) async fn body_object(inbound: &mut Inbound) -> Result<Option<Box<RawValue>>, Problem> {
+    let bytes = json_body(inbound).await?;
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Ok(None);
+    }
+    let raw = parse(&bytes)?;
+    match Members::of(&raw) {
+        None => Err(Problem::new(ProblemType::BadRequest, "the body is no JSON object")),
+        Some(members) => match members.repeated() {
+            Some(name) => {
+                Err(Problem::new(ProblemType::BadRequest, format!("the member `{name}` stands there twice")))
+            }
+            None => Ok(Some(raw)),
+        },
+    }
+}
+
+/// The body of a request that says it is JSON, or says nothing.
+pub(crate) async fn json_body(inbound: &mut Inbound) -> Result<Bytes, Problem> {
+    if let Some(value) = inbound.parts.headers.get(header::CONTENT_TYPE) {
+        let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
+        let is_json = essence.eq_ignore_ascii_case("application/json")
+            || (essence.len() > 5 && essence.to_ascii_lowercase().ends_with("+json"));
+        if !is_json {
+            let detail = format!("the body is `{essence}`; application/json is read here");
+            return Err(Problem::new(ProblemType::UnsupportedMediaType, detail));
+        }
+    }
+    inbound.collect_body().await
+}
+
+/// The bytes as JSON.
+///
+/// # Errors
+/// 400 with line and column.
+pub(crate) fn parse(bytes: &[u8]) -> Result<Box<RawValue>, Problem> {
+    serde_json::from_slice::<&RawValue>(bytes)
+        .map(ToOwned::to_owned)
+        .map_err(|error| Problem::new(ProblemType::BadRequest, format!("the body is no JSON: {error}")))
+}
+
+async fn call(inbound: &Inbound, tool: String, arguments: Box<RawValue>) -> http::Response<Body> {
+    let call = ToolCall {
+        endpoint: inbound.endpoint.clone(),
+        tool: tool.clone(),
+        arguments,
+        deadline: inbound.deadline,
+        check_arguments: true,
+        context: Arc::new(CallContext::default()),
+    };
+    match inbound.gateway.engine().call(call).await {
+        Ok(outcome) => render::response(&outcome),
+        Err(error) => {
+            log_call_error(&error, &tool);
+            Problem::of_call(&error).into_response()
+        }
+    }
+}

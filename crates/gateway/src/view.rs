@@ -1,0 +1,164 @@
+//! Everything the faces show of one catalogue, computed before the catalogue is published and swapped with it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use mpe_engine::{Catalogue, Derive, Derived, EndpointId, Snapshot};
+use mpe_schema::functions::Vendor;
+use mpe_schema::graphql::GraphqlSchema;
+use mpe_schema::openapi::OpenApiVersion;
+use mpe_schema::{Operations, functions, openapi};
+
+use crate::config::EndpointView;
+use crate::mcp::headers::{self, Mirrored};
+use crate::mcp::listing::{Listing, Listings};
+use crate::router::Routes;
+use crate::seal::Sealer;
+use crate::{GatewayConfig, seal};
+
+/// What the faces show of one catalogue.
+pub(crate) struct View {
+    pub(crate) operations: Operations,
+    pub(crate) routes: Routes,
+    pub(crate) lists: Listings,
+    mirrored: HashMap<String, Vec<Mirrored>>,
+    endpoint: EndpointView,
+    catalogue: Arc<Catalogue>,
+    // Documents are large and rarely asked for: each is made on its first use, from this one catalogue, and kept.
+    documents: [OnceLock<Document>; 4],
+    functions: [OnceLock<Document>; 5],
+    graphql: OnceLock<Result<GraphqlSchema, String>>,
+}
+
+/// A document's bytes and their entity tag.
+#[derive(Clone)]
+pub(crate) struct Document {
+    pub(crate) bytes: Bytes,
+    pub(crate) etag: String,
+}
+
+/// How a document is spelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    Json,
+    Yaml,
+}
+
+/// Makes a [`View`] of every catalogue.
+pub(crate) struct FaceDerive {
+    pub(crate) config: Arc<GatewayConfig>,
+    pub(crate) sealer: Arc<Sealer>,
+}
+
+/// The view that was published with this snapshot.
+pub(crate) fn view_of(snapshot: &Snapshot) -> Option<Arc<View>> {
+    Arc::clone(&snapshot.derived).downcast::<View>().ok()
+}
+
+impl Derive for FaceDerive {
+    fn derive(&self, catalogue: &Arc<Catalogue>) -> Derived {
+        Arc::new(View::of(catalogue, &self.config, &self.sealer))
+    }
+}
+
+impl View {
+    fn of(catalogue: &Arc<Catalogue>, config: &GatewayConfig, sealer: &Sealer) -> Self {
+        let endpoint = config.view_of(catalogue.endpoint());
+        let tools = catalogue.tools().iter().map(|tool| (&tool.tool, tool.upstream.as_str()));
+        let operations = Operations::of(tools, &endpoint.mappings);
+        for problem in &operations.problems {
+            tracing::warn!(endpoint = %catalogue.endpoint(), %problem, "mapping left out");
+        }
+        let routes = Routes::of(&operations, catalogue.endpoint());
+        let lists = Listings::of(catalogue, config.page_size, sealer);
+        let mirrored = catalogue
+            .tools()
+            .iter()
+            .map(|tool| (tool.tool.name().to_owned(), headers::mirrored(tool.tool.input_schema())))
+            .filter(|(_, mirrored)| !mirrored.is_empty())
+            .collect();
+        Self {
+            operations,
+            routes,
+            lists,
+            mirrored,
+            endpoint,
+            catalogue: Arc::clone(catalogue),
+            documents: Default::default(),
+            functions: Default::default(),
+            graphql: OnceLock::new(),
+        }
+    }
+
+    pub(crate) fn endpoint(&self) -> &EndpointId {
+        self.catalogue.endpoint()
+    }
+
+    pub(crate) fn catalogue(&self) -> &Arc<Catalogue> {
+        &self.catalogue
+    }
+
+    /// The OpenAPI document.
+    pub(crate) fn openapi(&self, version: OpenApiVersion, format: Format) -> &Document {
+        let index = match (version, format) {
+            (OpenApiVersion::V3_1, Format::Json) => 0,
+            (OpenApiVersion::V3_1, Format::Yaml) => 1,
+            (OpenApiVersion::V3_0, Format::Json) => 2,
+            (OpenApiVersion::V3_0, Format::Yaml) => 3,
+        };
+        self.documents[index].get_or_init(|| {
+            let document = openapi::document(&self.endpoint.info, &self.operations, version);
+            Document::of(match format {
+                Format::Json => document.to_string(),
+                Format::Yaml => openapi::to_yaml(&document),
+            })
+        })
+    }
+
+    /// The function-calling array in a vendor's shape.
+    pub(crate) fn functions(&self, vendor: Vendor) -> Option<&Document> {
+        let index = match vendor {
+            Vendor::Anthropic => 0,
+            Vendor::Gemini => 1,
+            Vendor::Mcp => 2,
+            Vendor::Ollama => 3,
+            Vendor::OpenAi => 4,
+        };
+        Some(self.functions[index].get_or_init(|| {
+            let tools = self.catalogue.tools().iter().map(|tool| &tool.tool);
+            Document::of(functions::array(tools, vendor).to_string())
+        }))
+    }
+
+    /// The executable GraphQL schema, or why these tools have none.
+    pub(crate) fn graphql(&self) -> Result<&GraphqlSchema, &str> {
+        let built = self.graphql.get_or_init(|| {
+            GraphqlSchema::build(self.catalogue.tools().iter().map(|tool| &tool.tool))
+                .map_err(|error| error.to_string())
+        });
+        built.as_ref().map_err(String::as_str)
+    }
+
+    /// `serverInfo` as MCP shows it.
+    pub(crate) fn server_info(&self) -> &str {
+        self.lists.server_info()
+    }
+
+    /// The arguments of a tool that headers repeat.
+    pub(crate) fn mirrored(&self, tool: &str) -> &[Mirrored] {
+        self.mirrored.get(tool).map_or(&[], Vec::as_slice)
+    }
+
+    /// The tool list.
+    pub(crate) fn tools(&self) -> &Listing {
+        &self.lists.tools
+    }
+}
+
+impl Document {
+    fn of(text: String) -> Self {
+        let etag = format!("\"{}\"", seal::fingerprint(&[&text]));
+        Self { bytes: Bytes::from(text), etag }
+    }
+}
