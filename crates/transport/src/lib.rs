@@ -12,6 +12,8 @@ mod tls;
 mod h2;
 mod http1;
 
+pub mod stdio;
+
 mod body;
 mod control;
 mod deadline;

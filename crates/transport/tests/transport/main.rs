@@ -6,3 +6,4 @@ mod support;
 
 mod h2_exchange;
 mod pooling;
+mod stdio;
