@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use mpe_mcp_protocol::jsonrpc::ErrorObject;
 use mpe_mcp_protocol::version::ProtocolVersion;
-use mpe_transport::{Protocol, Sent};
+pub use mpe_transport::{Protocol, Sent};
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
