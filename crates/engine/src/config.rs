@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use mpe_mcp_protocol::version::ProtocolVersion;
 use mpe_transport::Wire;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::upstream::Upstream;
+use crate::breaker::BreakerConfig;
+use crate::retry::RetryConfig;
 use crate::{EndpointId, UpstreamKey};
 
 /// One tenant: its servers and how their names are shown.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct EndpointConfig {
     /// The tenant's name.
@@ -38,7 +40,7 @@ pub enum Naming {
 }
 
 /// What an endpoint or an upstream may use.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
     /// Calls in flight at once. Default: 1024.
@@ -58,7 +60,7 @@ impl Default for Limits {
 }
 
 /// One upstream server.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct UpstreamConfig {
     /// The operator's key.
@@ -77,8 +79,14 @@ pub struct UpstreamConfig {
     pub allow: Vec<String>,
     /// Hidden original names. Default: none.
     pub deny: Vec<String>,
+    /// Original names of tools that may run twice whatever the server says of them. Default: none.
+    pub repeatable: Vec<String>,
     /// What it may use.
     pub limits: Limits,
+    /// How often and how quickly calls are sent again.
+    pub retry: RetryConfig,
+    /// When it counts as down.
+    pub breaker: BreakerConfig,
 }
 
 /// The era to speak with an upstream.
@@ -119,6 +127,31 @@ pub enum Target {
     },
 }
 
+/// Equal when they lead to the same place in the same way; somebody else's implementation equals only itself.
+impl PartialEq for Target {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Custom(a), Self::Custom(b)) => Arc::ptr_eq(a, b),
+            (
+                Self::Http { url, headers, wire },
+                Self::Http { url: other_url, headers: other_headers, wire: other_wire },
+            ) => url == other_url && wire == other_wire && is_same(headers, other_headers),
+            (
+                Self::Stdio { command, args, env, cwd },
+                Self::Stdio { command: other_command, args: other_args, env: other_env, cwd: other_cwd },
+            ) => command == other_command && args == other_args && cwd == other_cwd && is_same(env, other_env),
+            _ => false,
+        }
+    }
+}
+
+fn is_same<N: PartialEq>(ours: &[(N, SecretString)], theirs: &[(N, SecretString)]) -> bool {
+    ours.len() == theirs.len()
+        && ours.iter().zip(theirs).all(|((name, secret), (other_name, other_secret))| {
+            name == other_name && secret.expose_secret() == other_secret.expose_secret()
+        })
+}
+
 impl std::fmt::Debug for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -145,7 +178,10 @@ impl UpstreamConfig {
             trust_annotations: true,
             allow: Vec::new(),
             deny: Vec::new(),
+            repeatable: Vec::new(),
             limits: Limits::default(),
+            retry: RetryConfig::default(),
+            breaker: BreakerConfig::default(),
         }
     }
 }

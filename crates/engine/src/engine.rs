@@ -3,117 +3,122 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
+use indexmap::IndexMap;
 use mpe_transport::{PoolConfig, PoolSnapshot, TlsConfig};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
+use crate::batch::unknown_endpoint;
+use crate::fleet::{Fleet, FleetParts};
 use crate::{
-    CallError, CheckerFactory, Derive, EndpointConfig, EndpointId, Relay, RelayReply, Snapshot, ToolCall,
-    ToolOutcome,
+    CallError, CheckerFactory, Derive, EndpointConfig, EndpointId, Limits, OriginPerformance, Relay, RelayReply,
+    Snapshot, ToolCall, ToolOutcome,
 };
 
 /// Many upstream servers as one thing to call. Cheap to clone; the last clone's drop ends the background work.
 #[derive(Clone)]
 pub struct Engine {
-    inner: Arc<()>,
+    fleet: Arc<Fleet>,
 }
 
 /// Collects what an engine needs.
+#[derive(Default)]
+#[must_use]
 pub struct EngineBuilder {
-    _private: (),
-}
-
-/// The Python product's performance record of one origin, field for field.
-#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
-pub struct OriginPerformance {
-    /// Exchanges ever started.
-    pub total_requests: u64,
-    /// Those answered.
-    pub successful_requests: u64,
-    /// Those not answered.
-    pub failed_requests: u64,
-    /// `successful / total`, in percent; 0 without any.
-    pub success_rate_percent: f64,
-    /// Mean time to the end of the answer, in milliseconds.
-    pub avg_latency_ms: f64,
-    /// Exchanges over HTTP/2.
-    pub http2_requests: u64,
-    /// Exchanges over HTTP/1.1.
-    pub http1_requests: u64,
-    /// `http2 / total`, in percent; 0 without any.
-    pub http2_usage_percent: f64,
-    /// The most exchanges ever in flight at once.
-    pub max_concurrent_requests: u64,
+    parts: FleetParts,
+    endpoints: Vec<EndpointConfig>,
 }
 
 impl EngineBuilder {
     /// Pool options. Default: [`PoolConfig::default`].
-    pub fn pool(self, config: PoolConfig) -> Self {
-        let _ = config;
+    pub fn pool(mut self, config: PoolConfig) -> Self {
+        self.parts.pool = config;
         self
     }
+
     /// TLS options. Default: the platform's roots.
-    pub fn tls(self, config: TlsConfig) -> Self {
-        let _ = config;
+    pub fn tls(mut self, config: TlsConfig) -> Self {
+        self.parts.tls = config;
         self
     }
+
     /// Adds a tenant.
-    pub fn endpoint(self, config: EndpointConfig) -> Self {
-        let _ = config;
+    pub fn endpoint(mut self, config: EndpointConfig) -> Self {
+        self.endpoints.push(config);
         self
     }
+
     /// Who compiles `inputSchema`s. Default: nobody, arguments stay unchecked.
-    pub fn checkers(self, factory: Arc<dyn CheckerFactory>) -> Self {
-        let _ = factory;
+    pub fn checkers(mut self, factory: Arc<dyn CheckerFactory>) -> Self {
+        self.parts.checkers = Some(factory);
         self
     }
+
     /// Who derives artefacts from each catalogue. Default: nobody.
-    pub fn derive(self, derive: Arc<dyn Derive>) -> Self {
-        let _ = derive;
+    pub fn derive(mut self, derive: Arc<dyn Derive>) -> Self {
+        self.parts.derive = Some(derive);
         self
     }
-    /// Starts discovery in the background and returns at once. Must run inside a Tokio runtime.
+
+    /// Starts discovery in the background and returns at once. Must run inside a Tokio runtime. Install the recorder of
+    /// the `metrics` crate before: the engine keeps its handles.
     ///
     /// # Errors
     /// A configuration that cannot work: duplicate endpoint or upstream keys, unreadable TLS material.
     pub fn start(self) -> Result<Engine, CallError> {
-        todo!()
+        let fleet = Fleet::new(self.parts);
+        fleet.apply(self.endpoints)?;
+        Ok(Engine { fleet: Arc::new(fleet) })
     }
 }
 
 impl Engine {
     /// Begins with nothing configured.
     pub fn builder() -> EngineBuilder {
-        EngineBuilder { _private: () }
+        EngineBuilder::default()
     }
 
     /// Every tenant's name, sorted.
     pub fn endpoints(&self) -> Vec<EndpointId> {
-        todo!()
+        let mut names: Vec<_> = self.fleet.tenants().keys().cloned().collect();
+        names.sort_unstable();
+        names
     }
 
     /// The tenant's catalogue and what was derived from it; `None` for no such tenant. Never waits.
     pub fn snapshot(&self, endpoint: &EndpointId) -> Option<Arc<Snapshot>> {
-        let _ = (endpoint, &self.inner);
-        todo!()
+        Some(Arc::clone(&self.fleet.tenant(endpoint)?.view().snapshot))
     }
 
     /// Waits until every upstream of every tenant has been discovered or has failed once, at most until `deadline`.
     /// True when none is still unknown.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
     pub async fn settled(&self, deadline: Instant) -> bool {
-        let _ = deadline;
-        todo!()
+        let tenants = self.fleet.tenants();
+        let all = join_all(tenants.values().map(|tenant| tenant.is_settled()));
+        timeout_at(deadline, all).await.is_ok()
     }
 
     /// A receiver that sees the tenant's revision whenever its catalogue is replaced.
     pub fn watch(&self, endpoint: &EndpointId) -> Option<tokio::sync::watch::Receiver<String>> {
-        let _ = endpoint;
-        todo!()
+        Some(self.fleet.tenant(endpoint)?.watch_revision())
     }
 
-    /// Discovers the tenant's upstreams anew and returns when that has ended.
+    /// Discovers the tenant's upstreams anew and returns when that has ended and is published. How each upstream fared
+    /// stands in the catalogue.
+    ///
+    /// # Errors
+    /// [`UnknownEndpoint`](crate::CallErrorKind::UnknownEndpoint).
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing; the discoveries go on.
     pub async fn refresh(&self, endpoint: &EndpointId) -> Result<(), CallError> {
-        let _ = endpoint;
-        todo!()
+        let tenant = self.fleet.tenant(endpoint).ok_or_else(|| unknown_endpoint(endpoint))?;
+        join_all(tenant.roster().upstreams.iter().map(|upstream| upstream.discovered_anew())).await;
+        tenant.is_published().await;
+        Ok(())
     }
 
     /// Calls one tool.
@@ -124,20 +129,21 @@ impl Engine {
     /// # Cancel safety
     /// Dropping the future cancels the call upstream and frees its permit; the call may have run.
     pub async fn call(&self, call: ToolCall) -> Result<ToolOutcome, CallError> {
-        let _ = call;
-        todo!()
+        let tenant = self.fleet.tenant(&call.endpoint).ok_or_else(|| unknown_endpoint(&call.endpoint))?;
+        tenant.call(call).await
     }
 
-    /// Calls many tools, at once where the endpoint allows it. Results in input order, errors as values.
+    /// Calls many tools, at once where the endpoint allows it. Results in input order, errors as values. A batch beyond
+    /// the endpoint's [`Limits::max_batch`] is refused whole.
     ///
     /// # Cancel safety
     /// Dropping the future cancels every call that is still under way.
     pub async fn call_many(&self, calls: Vec<ToolCall>) -> Vec<Result<ToolOutcome, CallError>> {
-        let _ = calls;
-        todo!()
+        self.run_batch(calls).await
     }
 
-    /// Relays any other request to one upstream.
+    /// Relays any other request to one upstream. Requests that only read are sent again after a failure as calls of
+    /// read-only tools are.
     ///
     /// # Errors
     /// As [`Engine::call`].
@@ -145,23 +151,46 @@ impl Engine {
     /// # Cancel safety
     /// As [`Engine::call`].
     pub async fn relay(&self, relay: Relay) -> Result<RelayReply, CallError> {
-        let _ = relay;
-        todo!()
+        let tenant = self.fleet.tenant(&relay.endpoint).ok_or_else(|| unknown_endpoint(&relay.endpoint))?;
+        tenant.relay(relay).await
     }
 
-    /// The performance record of every origin, by the origin's text.
-    pub fn performance(&self) -> indexmap::IndexMap<String, OriginPerformance> {
-        todo!()
+    /// The performance record of every origin, by the origin's text (`https://api.example.com`); `stdio:KEY` and
+    /// `custom:KEY` for upstreams that are not reached over HTTP. Sorted.
+    pub fn performance(&self) -> IndexMap<String, OriginPerformance> {
+        self.fleet.performance().snapshot()
     }
 
-    /// The pool at this moment.
+    /// The pool at this moment; empty as long as no upstream needs one.
     pub fn pool(&self) -> PoolSnapshot {
-        todo!()
+        self.fleet.pool_snapshot()
     }
 
     /// Refuses new calls, lets those under way finish for at most `limit`, then ends sessions, tasks and connections.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the engine closing; calling again goes on with it.
     pub async fn close(&self, limit: Duration) {
-        let _ = limit;
-        todo!()
+        self.fleet.close(limit).await;
+    }
+
+    /// Makes the engine what `endpoints` says, without dropping a call. What has not changed is not touched: it keeps its
+    /// connections, sessions and catalogue. A removed upstream or tenant takes no new calls and is closed once the calls
+    /// under way have ended. A changed upstream shows its old tools until it has been discovered anew.
+    ///
+    /// # Errors
+    /// As [`EngineBuilder::start`], and [`ShuttingDown`](crate::CallErrorKind::ShuttingDown). Nothing has changed then.
+    pub fn apply(&self, endpoints: Vec<EndpointConfig>) -> Result<(), CallError> {
+        self.fleet.apply(endpoints)
+    }
+
+    pub(crate) fn limits(&self, endpoint: &EndpointId) -> Option<Limits> {
+        Some(self.fleet.tenant(endpoint)?.roster().limits.clone())
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("endpoints", &self.endpoints()).finish_non_exhaustive()
     }
 }

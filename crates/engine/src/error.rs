@@ -38,6 +38,8 @@ pub enum CallErrorKind {
     DeadlineExceeded,
     /// The arguments break the tool's `inputSchema`; see [`CallError::violations`].
     InvalidArguments,
+    /// The engine cannot be configured like this. Never the answer to a call.
+    Misconfigured,
     /// Too many calls in flight and waiting.
     Overloaded,
     /// The upstream answered with a JSON-RPC error; see [`CallError::rejection`].
@@ -85,6 +87,96 @@ pub struct CallError {
     pub retry_after: Option<std::time::Duration>,
     /// The cause, for the log.
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl CallErrorKind {
+    /// Every kind.
+    pub const ALL: [Self; 16] = [
+        Self::Cancelled,
+        Self::CircuitOpen,
+        Self::DeadlineExceeded,
+        Self::InvalidArguments,
+        Self::Misconfigured,
+        Self::Overloaded,
+        Self::Rejected,
+        Self::ShuttingDown,
+        Self::UnknownEndpoint,
+        Self::UnknownTool,
+        Self::UnknownUpstream,
+        Self::UpstreamAuth,
+        Self::UpstreamLost,
+        Self::UpstreamProtocol,
+        Self::UpstreamStatus,
+        Self::UpstreamUnreachable,
+    ];
+
+    /// Its name in metrics, logs and machine-readable errors, in snake case.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cancelled => "cancelled",
+            Self::CircuitOpen => "circuit_open",
+            Self::DeadlineExceeded => "deadline_exceeded",
+            Self::InvalidArguments => "invalid_arguments",
+            Self::Misconfigured => "misconfigured",
+            Self::Overloaded => "overloaded",
+            Self::Rejected => "rejected",
+            Self::ShuttingDown => "shutting_down",
+            Self::UnknownEndpoint => "unknown_endpoint",
+            Self::UnknownTool => "unknown_tool",
+            Self::UnknownUpstream => "unknown_upstream",
+            Self::UpstreamAuth => "upstream_auth",
+            Self::UpstreamLost => "upstream_lost",
+            Self::UpstreamProtocol => "upstream_protocol",
+            Self::UpstreamStatus => "upstream_status",
+            Self::UpstreamUnreachable => "upstream_unreachable",
+        }
+    }
+
+    /// Whose fault it usually is.
+    pub fn blame(self) -> Blame {
+        match self {
+            Self::Cancelled
+            | Self::InvalidArguments
+            | Self::Misconfigured
+            | Self::UnknownEndpoint
+            | Self::UnknownTool
+            | Self::UnknownUpstream => Blame::Caller,
+            Self::Overloaded | Self::ShuttingDown => Blame::Engine,
+            Self::CircuitOpen
+            | Self::DeadlineExceeded
+            | Self::Rejected
+            | Self::UpstreamAuth
+            | Self::UpstreamLost
+            | Self::UpstreamProtocol
+            | Self::UpstreamStatus
+            | Self::UpstreamUnreachable => Blame::Upstream,
+        }
+    }
+}
+
+impl CallError {
+    /// An error of that kind before anything was sent: blame as [`CallErrorKind::blame`] says, provably not executed.
+    pub fn new(kind: CallErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            blame: kind.blame(),
+            executed: Executed::No,
+            message: message.into(),
+            upstream: None,
+            attempts: Vec::new(),
+            rejection: None,
+            violations: Vec::new(),
+            retry_after: None,
+            source: None,
+        }
+    }
+
+    /// The same error, naming the upstream that was chosen.
+    #[must_use]
+    pub fn at(mut self, upstream: &UpstreamKey) -> Self {
+        self.upstream = Some(upstream.clone());
+        self
+    }
 }
 
 impl fmt::Display for CallError {

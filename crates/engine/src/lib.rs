@@ -2,15 +2,32 @@
 //!
 //! Read [`Engine::call`] first. No REST, no status codes, no web server.
 
-mod call;
+mod engine;
+mod dispatch;
+mod attempt;
+mod breaker;
+mod limit;
+pub mod retry;
+mod batch;
+mod outcome;
+
 mod catalog;
+mod discovery;
+mod pages;
+mod tenant;
+mod handle;
+mod fleet;
+pub mod upstream;
+
+mod call;
 mod check;
 mod config;
 mod endpoint;
-mod engine;
 mod error;
-pub mod upstream;
+mod metrics;
+mod performance;
 
+pub use breaker::BreakerConfig;
 pub use call::{Attempt, CallContext, CallEvents, OutcomeKind, Relay, RelayReply, ToolCall, ToolOutcome};
 pub use catalog::{
     Catalogue, CatalogueTool, Collision, Derive, Derived, Snapshot, UpstreamState, UpstreamStatus,
@@ -18,5 +35,8 @@ pub use catalog::{
 pub use check::{ArgumentChecker, CheckerFactory, Violation};
 pub use config::{EndpointConfig, Era, Limits, Naming, Target, UpstreamConfig};
 pub use endpoint::{EndpointId, UpstreamKey};
-pub use engine::{Engine, EngineBuilder, OriginPerformance};
+pub use engine::{Engine, EngineBuilder};
 pub use error::{Blame, CallError, CallErrorKind, Executed};
+pub use metrics::{METRICS, Metric};
+pub use performance::OriginPerformance;
+pub use retry::RetryConfig;

@@ -9,6 +9,10 @@ use mpe_mcp_protocol::version::ProtocolVersion;
 
 use crate::{ArgumentChecker, EndpointId, UpstreamKey};
 
+pub(crate) mod build;
+pub(crate) mod listing;
+pub(crate) mod naming;
+
 /// One tool under the name the endpoint shows.
 #[derive(Clone)]
 pub struct CatalogueTool {
@@ -38,7 +42,7 @@ pub struct Collision {
     pub name: String,
     /// The upstreams that claim it, in configuration order.
     pub upstreams: Vec<UpstreamKey>,
-    /// The names under which the tools are shown, in the same order.
+    /// The names under which the tools are shown, in the same order; empty for one that is not shown.
     pub resolved: Vec<String>,
 }
 

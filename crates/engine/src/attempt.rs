@@ -1,0 +1,241 @@
+//! Sends one request to one upstream until it is answered or may not be sent again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mpe_mcp_protocol::jsonrpc::{ErrorObject, code};
+use mpe_transport::{Protocol, Sent};
+use serde_json::value::RawValue;
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tracing::{debug, warn};
+
+use crate::handle::Handle;
+use crate::limit::{Gate, Permit, Refusal};
+use crate::retry::{Decision, Repeatability, Schedule, decide};
+use crate::tenant::Tenant;
+use crate::upstream::{UpstreamError, UpstreamReply, UpstreamRequest};
+use crate::{Attempt, Blame, CallError, CallErrorKind, Executed};
+
+/// A request on its way to one upstream.
+pub(crate) struct Errand<'a> {
+    pub(crate) tenant: &'a Tenant,
+    pub(crate) gate: &'a Gate,
+    pub(crate) handle: &'a Arc<Handle>,
+    pub(crate) request: UpstreamRequest,
+    pub(crate) repeatability: Repeatability,
+}
+
+/// What an errand brought.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) result: Box<RawValue>,
+    pub(crate) protocol: Option<Protocol>,
+    pub(crate) attempts: Vec<Attempt>,
+}
+
+/// A deadline that passed within this time of the first byte says more about the caller than about the upstream.
+const TELLING_SILENCE: Duration = Duration::from_secs(1);
+
+impl Errand<'_> {
+    /// Breaker, permits, then attempts until one is answered or the rule says to give up.
+    pub(crate) async fn run(self) -> Result<Answer, CallError> {
+        let handle = self.handle;
+        if let Err(wait) = handle.breaker.admit() {
+            return Err(self.circuit_open(wait));
+        }
+        // The upstream's permit first: callers of a slow upstream then queue there and take no place from the others.
+        let _permits = self.permits().await?;
+        handle.budget.earn();
+        let mut pauses = None;
+        let mut attempts = Vec::new();
+        loop {
+            let failure = match self.attempt(&mut attempts).await {
+                Ok(reply) => return self.answer(reply, attempts),
+                Err(failure) => failure,
+            };
+            let Some(pause) = self.pause_before_retry(&failure, &attempts, &mut pauses) else {
+                return Err(self.give_up(failure, attempts));
+            };
+            debug!(upstream = %handle.config.key, kind = ?failure.kind, ?pause, "sending again");
+            handle.meters.retries.increment(1);
+            tokio::select! {
+                () = sleep_until(Instant::now() + pause) => {}
+                () = self.tenant.stop.cancelled() => return Err(self.give_up(failure, attempts)),
+            }
+        }
+    }
+
+    async fn permits(&self) -> Result<(Permit<'_>, Permit<'_>), CallError> {
+        let deadline = self.request.deadline;
+        let waiting = async {
+            let upstream = self.handle.gate.acquire(deadline).await.map_err(|refusal| (refusal, "upstream"))?;
+            let endpoint = self.gate.acquire(deadline).await.map_err(|refusal| (refusal, "endpoint"))?;
+            Ok((upstream, endpoint))
+        };
+        let permits = tokio::select! {
+            biased;
+            permits = waiting => permits,
+            () = self.tenant.stop.cancelled() => return Err(shutting_down().at(&self.handle.config.key)),
+        };
+        permits.map_err(|(refusal, whose)| self.refused(refusal, whose))
+    }
+
+    /// One attempt. Records it, and tells the breaker.
+    async fn attempt(&self, attempts: &mut Vec<Attempt>) -> Result<UpstreamReply, UpstreamError> {
+        let handle = self.handle;
+        let pass = handle.breaker.admit().map_err(|wait| UpstreamError {
+            kind: CallErrorKind::CircuitOpen,
+            sent: Sent::No,
+            message: format!("upstream '{}' is known to be down", handle.config.key),
+            retry_after: Some(wait),
+            source: None,
+        })?;
+        let exchange = handle.recorder.start();
+        let outcome = self.send().await;
+        let elapsed = exchange.elapsed();
+        attempts.push(Attempt { failure: outcome.as_ref().err().map(|error| error.kind), elapsed });
+        match &outcome {
+            Ok(reply) => {
+                exchange.answered(reply.protocol);
+                pass.succeeded();
+                handle.meters.attempted("answered");
+            }
+            Err(error) => {
+                handle.meters.attempted(error.kind.as_str());
+                if tells_of_outage(error, elapsed) && pass.failed() {
+                    handle.meters.breaker_opened.increment(1);
+                    warn!(upstream = %handle.config.key, "upstream keeps failing; leaving it alone for a while");
+                }
+            }
+        }
+        outcome
+    }
+
+    async fn send(&self) -> Result<UpstreamReply, UpstreamError> {
+        let reply = timeout_at(self.request.deadline, self.handle.link.request(self.request.clone()));
+        let reply = tokio::select! {
+            biased;
+            reply = reply => reply,
+            () = self.tenant.stop.cancelled() => return Err(UpstreamError {
+                kind: CallErrorKind::ShuttingDown,
+                sent: Sent::Maybe,
+                message: "the engine closed while the call was under way".to_owned(),
+                retry_after: None,
+                source: None,
+            }),
+        };
+        reply.unwrap_or_else(|_| {
+            Err(UpstreamError {
+                kind: CallErrorKind::DeadlineExceeded,
+                sent: Sent::Maybe,
+                message: format!("upstream '{}' did not answer in time", self.handle.config.key),
+                retry_after: None,
+                source: None,
+            })
+        })
+    }
+
+    /// How long to wait before the next attempt; `None`: there is none.
+    fn pause_before_retry(
+        &self,
+        failure: &UpstreamError,
+        attempts: &[Attempt],
+        pauses: &mut Option<Schedule>,
+    ) -> Option<Duration> {
+        let config = &self.handle.config.retry;
+        if decide(failure.kind, self.repeatability, failure.sent) == Decision::GiveUp
+            || attempts.len() >= config.max_attempts as usize
+            || self.handle.breaker.is_open()
+        {
+            return None;
+        }
+        let pause = pauses
+            .get_or_insert_with(|| Schedule::full_jitter(config.first_pause, config.max_pause))
+            .next()
+            .max(failure.retry_after.unwrap_or_default());
+        // Not worth a token: it could not be answered any more.
+        if Instant::now() + pause >= self.request.deadline {
+            return None;
+        }
+        self.handle.budget.spend().then_some(pause)
+    }
+
+    fn answer(&self, reply: UpstreamReply, attempts: Vec<Attempt>) -> Result<Answer, CallError> {
+        let protocol = reply.protocol;
+        match reply.outcome {
+            Ok(result) => Ok(Answer { result, protocol, attempts }),
+            Err(rejection) => {
+                let mut error = CallError::new(CallErrorKind::Rejected, rejection.message.clone())
+                    .at(&self.handle.config.key);
+                error.executed = executed_before(&rejection);
+                if rejection.code == code::INVALID_PARAMS {
+                    error.blame = Blame::Caller;
+                }
+                error.attempts = attempts;
+                error.rejection = Some(rejection);
+                Err(error)
+            }
+        }
+    }
+
+    fn give_up(&self, failure: UpstreamError, attempts: Vec<Attempt>) -> CallError {
+        let mut error = CallError::new(failure.kind, failure.message).at(&self.handle.config.key);
+        // One attempt whose fate is unknown makes the fate of the call unknown, however the later ones ended; but a call
+        // that had such an attempt and was sent again may run twice, so nobody needs to know.
+        error.executed = match failure.sent {
+            Sent::No if attempts.len() <= 1 || self.repeatability == Repeatability::Once => Executed::No,
+            _ => Executed::Unknown,
+        };
+        error.attempts = attempts;
+        error.retry_after = failure.retry_after;
+        error.source = failure.source;
+        error
+    }
+
+    fn circuit_open(&self, wait: Duration) -> CallError {
+        let key = &self.handle.config.key;
+        let mut error = CallError::new(
+            CallErrorKind::CircuitOpen,
+            format!("upstream '{key}' keeps failing and is left alone for a while"),
+        );
+        error.retry_after = Some(wait);
+        error.at(key)
+    }
+
+    fn refused(&self, refusal: Refusal, whose: &str) -> CallError {
+        let key = &self.handle.config.key;
+        match refusal {
+            Refusal::Deadline => {
+                let message = format!("the deadline passed while the call waited for a place at its {whose}");
+                let mut error = CallError::new(CallErrorKind::DeadlineExceeded, message).at(key);
+                error.blame = Blame::Engine;
+                error
+            }
+            Refusal::Full => {
+                let message = format!("too many calls are in flight and waiting at this {whose}");
+                CallError::new(CallErrorKind::Overloaded, message).at(key)
+            }
+        }
+    }
+}
+
+/// Whether a failure says that the upstream, and not this one call, is in trouble.
+fn tells_of_outage(error: &UpstreamError, elapsed: Duration) -> bool {
+    match error.kind {
+        CallErrorKind::UpstreamLost | CallErrorKind::UpstreamStatus | CallErrorKind::UpstreamUnreachable => true,
+        CallErrorKind::DeadlineExceeded => elapsed >= TELLING_SILENCE,
+        _ => false,
+    }
+}
+
+/// A server that could not make sense of a request ran nothing; what another one did before it refused is its own business.
+fn executed_before(rejection: &ErrorObject) -> Executed {
+    match rejection.code {
+        code::PARSE_ERROR | code::INVALID_REQUEST | code::METHOD_NOT_FOUND | code::INVALID_PARAMS => Executed::No,
+        _ => Executed::Unknown,
+    }
+}
+
+pub(crate) fn shutting_down() -> CallError {
+    CallError::new(CallErrorKind::ShuttingDown, "the engine is closing")
+}

@@ -1,0 +1,331 @@
+//! Every tenant of one engine, the pool they share, and the tasks behind them.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use futures_util::future::join_all;
+use mpe_transport::{Pool, PoolConfig, PoolSnapshot, TlsConfig};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::attempt::shutting_down;
+use crate::discovery;
+use crate::handle::{Handle, Parts, origin_text};
+use crate::metrics::Labels;
+use crate::performance::Performance;
+use crate::tenant::{Roster, Tenant};
+use crate::upstream::Upstream;
+use crate::{
+    CallError, CallErrorKind, CheckerFactory, Derive, EndpointConfig, EndpointId, Target, UpstreamConfig,
+};
+
+/// How long a retired upstream's calls may go on before it is closed under them. Longer than any sensible deadline.
+const RETIREMENT: Duration = Duration::from_secs(300);
+
+/// How long an upstream may take to end its sessions and processes.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Every tenant by name.
+pub(crate) type Tenants = HashMap<EndpointId, Arc<Tenant>>;
+
+/// What a fleet is built from.
+#[derive(Default)]
+pub(crate) struct FleetParts {
+    pub(crate) pool: PoolConfig,
+    pub(crate) tls: TlsConfig,
+    pub(crate) checkers: Option<Arc<dyn CheckerFactory>>,
+    pub(crate) derive: Option<Arc<dyn Derive>>,
+}
+
+/// Every tenant of one engine.
+pub(crate) struct Fleet {
+    parts: FleetParts,
+    tenants: ArcSwap<Tenants>,
+    /// Made when the first upstream needs it.
+    pool: Mutex<Option<Pool>>,
+    performance: Performance,
+    labels: Labels,
+    /// Every task ever spawned here; joined by `close`.
+    tasks: TaskTracker,
+    /// Held while the tenants are being replaced.
+    applying: Mutex<()>,
+}
+
+impl Fleet {
+    pub(crate) fn new(parts: FleetParts) -> Self {
+        Self {
+            parts,
+            tenants: ArcSwap::default(),
+            pool: Mutex::new(None),
+            performance: Performance::default(),
+            labels: Labels::default(),
+            tasks: TaskTracker::new(),
+            applying: Mutex::new(()),
+        }
+    }
+
+    pub(crate) fn tenants(&self) -> Arc<Tenants> {
+        self.tenants.load_full()
+    }
+
+    pub(crate) fn tenant(&self, id: &EndpointId) -> Option<Arc<Tenant>> {
+        self.tenants.load().get(id).map(Arc::clone)
+    }
+
+    pub(crate) fn performance(&self) -> &Performance {
+        &self.performance
+    }
+
+    pub(crate) fn pool_snapshot(&self) -> PoolSnapshot {
+        lock(&self.pool).as_ref().map(Pool::snapshot).unwrap_or_default()
+    }
+
+    /// Makes the tenants what `configs` says. What has not changed is not touched; what is gone ends once its calls have
+    /// ended; an upstream that has changed shows its old tools until it has been discovered anew.
+    ///
+    /// # Errors
+    /// A configuration that cannot work. Nothing has changed then.
+    pub(crate) fn apply(&self, configs: Vec<EndpointConfig>) -> Result<(), CallError> {
+        let _applying = lock(&self.applying);
+        if self.tasks.is_closed() {
+            return Err(shutting_down());
+        }
+        check(&configs)?;
+        let before = self.tenants();
+        // Everything that can fail comes first.
+        let mut planned = Vec::with_capacity(configs.len());
+        for config in configs {
+            let existing = before.get(&config.id).cloned();
+            planned.push(self.plan(config, existing)?);
+        }
+        let mut after = Tenants::with_capacity(planned.len());
+        for plan in planned {
+            let tenant = self.carry_out(plan);
+            after.insert(tenant.id.clone(), tenant);
+        }
+        let gone: Vec<_> =
+            before.iter().filter(|(id, _)| !after.contains_key(id)).map(|(_, tenant)| Arc::clone(tenant)).collect();
+        self.tenants.store(Arc::new(after));
+        for tenant in gone {
+            info!(endpoint = %tenant.id, "endpoint removed");
+            self.tasks.spawn(retire_tenant(tenant));
+        }
+        Ok(())
+    }
+
+    /// What becomes of one endpoint; nothing is changed yet.
+    fn plan(&self, config: EndpointConfig, existing: Option<Arc<Tenant>>) -> Result<Plan, CallError> {
+        let roster = existing.as_ref().map(|tenant| tenant.roster());
+        let known = roster.as_ref().map_or(&[][..], |roster| &roster.upstreams);
+        let mut upstreams = Vec::with_capacity(config.upstreams.len());
+        let mut fresh = Vec::new();
+        for wanted in config.upstreams {
+            let old = known.iter().find(|old| old.config.key == wanted.key);
+            if let Some(old) = old.filter(|old| old.config == wanted) {
+                upstreams.push(Arc::clone(old));
+                continue;
+            }
+            let handle = Arc::new(self.handle(&config.id, wanted, old)?);
+            fresh.push(Arc::clone(&handle));
+            upstreams.push(handle);
+        }
+        let is_kept = |old: &&Arc<Handle>| upstreams.iter().any(|kept| Arc::ptr_eq(kept, old));
+        let gone = known.iter().filter(|old| !is_kept(old)).map(Arc::clone).collect();
+        let is_unchanged = roster.as_ref().is_some_and(|roster| {
+            fresh.is_empty()
+                && roster.naming == config.naming
+                && roster.limits == config.limits
+                && roster.upstreams.len() == upstreams.len()
+                && roster.upstreams.iter().zip(&upstreams).all(|(a, b)| Arc::ptr_eq(a, b))
+        });
+        let roster = Roster::new(upstreams, config.naming, config.limits);
+        Ok(Plan { id: config.id, roster, existing, fresh, gone, is_unchanged })
+    }
+
+    fn carry_out(&self, plan: Plan) -> Arc<Tenant> {
+        let tenant = match plan.existing {
+            Some(tenant) if plan.is_unchanged => return tenant,
+            Some(tenant) => {
+                tenant.replace_roster(plan.roster);
+                tenant
+            }
+            None => self.tenant_of(plan.id, plan.roster),
+        };
+        for handle in plan.fresh {
+            let checkers = self.parts.checkers.clone();
+            self.tasks.spawn(discovery::run(Arc::clone(&tenant), handle, checkers));
+        }
+        let roster = tenant.roster();
+        for handle in plan.gone {
+            let is_in_use = roster.upstreams.iter().any(|used| Arc::ptr_eq(&used.link, &handle.link));
+            self.tasks.spawn(retire(handle, !is_in_use));
+        }
+        tenant
+    }
+
+    fn tenant_of(&self, id: EndpointId, roster: Roster) -> Arc<Tenant> {
+        let meters = self.labels.endpoint(&id);
+        let tenant = Arc::new(Tenant::new(id, roster, self.parts.derive.clone(), meters));
+        let publishing = Arc::clone(&tenant);
+        self.tasks.spawn(async move {
+            let stop = publishing.stop.clone();
+            stop.run_until_cancelled(publishing.publish_forever()).await;
+        });
+        tenant
+    }
+
+    fn handle(
+        &self,
+        endpoint: &EndpointId,
+        config: UpstreamConfig,
+        old: Option<&Arc<Handle>>,
+    ) -> Result<Handle, CallError> {
+        let same_server = old.filter(|old| old.config.target == config.target && old.config.era == config.era);
+        let link = match same_server {
+            Some(old) => Arc::clone(&old.link),
+            None => self.connect(&config)?,
+        };
+        let parts = Parts {
+            link,
+            recorder: self.performance.recorder(&origin_text(&config)),
+            meters: self.labels.upstream(endpoint, &config.key),
+            inherited: old.and_then(|old| old.listing()).map(|listing| Arc::new(listing.filtered(&config))),
+        };
+        Ok(Handle::new(config, parts))
+    }
+
+    fn connect(&self, config: &UpstreamConfig) -> Result<Arc<dyn Upstream>, CallError> {
+        match &config.target {
+            Target::Custom(upstream) => Ok(Arc::clone(upstream)),
+            Target::Http { .. } | Target::Stdio { .. } => {
+                let _pool = self.pool()?;
+                Err(misconfigured(format!("upstream '{}': this build reaches custom upstreams only", config.key)))
+            }
+        }
+    }
+
+    fn pool(&self) -> Result<Pool, CallError> {
+        let mut pool = lock(&self.pool);
+        if let Some(pool) = pool.as_ref() {
+            return Ok(pool.clone());
+        }
+        let made = Pool::new(self.parts.pool.clone(), self.parts.tls.clone()).map_err(|error| {
+            let mut refused = misconfigured(format!("the connection pool cannot be made: {error}"));
+            refused.source = Some(Box::new(error));
+            refused
+        })?;
+        Ok(pool.insert(made).clone())
+    }
+
+    /// Refuses new calls, waits for those under way, then ends everything.
+    pub(crate) async fn close(&self, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        self.tasks.close();
+        let tenants = self.tenants();
+        for tenant in tenants.values() {
+            tenant.calls.close();
+        }
+        let drained = timeout_at(deadline, join_all(tenants.values().map(|tenant| tenant.calls.wait()))).await;
+        if drained.is_err() {
+            warn!(?limit, "calls were still under way when the drain's time was up; they end now");
+        }
+        self.stop_all();
+        let farewell = Instant::now() + FAREWELL;
+        let handles = tenants.values().flat_map(|tenant| tenant.roster().upstreams.clone());
+        join_all(handles.map(|handle| async move {
+            let _ = timeout_at(farewell, handle.link.close(farewell)).await;
+        }))
+        .await;
+        // Retirements that still wait for calls are cut short with everything else.
+        let _ = timeout_at(farewell, self.tasks.wait()).await;
+        let pool = lock(&self.pool).clone();
+        if let Some(pool) = pool {
+            pool.close(deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(1))).await;
+        }
+    }
+
+    fn stop_all(&self) {
+        for tenant in self.tenants().values() {
+            tenant.stop.cancel();
+            for upstream in &tenant.roster().upstreams {
+                upstream.retired.cancel();
+            }
+        }
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        self.stop_all();
+    }
+}
+
+/// One endpoint's part of a reload.
+struct Plan {
+    id: EndpointId,
+    roster: Roster,
+    existing: Option<Arc<Tenant>>,
+    /// Upstreams that must be discovered.
+    fresh: Vec<Arc<Handle>>,
+    /// Upstreams that nobody will call any more.
+    gone: Vec<Arc<Handle>>,
+    is_unchanged: bool,
+}
+
+/// Ends an upstream once the last call that can reach it has ended.
+async fn retire(handle: Arc<Handle>, closes: bool) {
+    let key = handle.config.key.clone();
+    let link = Arc::clone(&handle.link);
+    let gone = handle.gone();
+    handle.retired.cancel();
+    drop(handle);
+    if timeout(RETIREMENT, gone).await.is_err() {
+        warn!(upstream = %key, "calls of a removed upstream are still under way; closing it under them");
+    }
+    if closes {
+        let deadline = Instant::now() + FAREWELL;
+        let _ = timeout_at(deadline, link.close(deadline)).await;
+    }
+    info!(upstream = %key, "upstream retired");
+}
+
+async fn retire_tenant(tenant: Arc<Tenant>) {
+    tenant.calls.close();
+    let _ = timeout(RETIREMENT, tenant.calls.wait()).await;
+    tenant.stop.cancel();
+    let upstreams = tenant.roster().upstreams.clone();
+    drop(tenant);
+    join_all(upstreams.into_iter().map(|handle| retire(handle, true))).await;
+}
+
+/// Refuses what cannot work, naming where.
+fn check(configs: &[EndpointConfig]) -> Result<(), CallError> {
+    let mut endpoints = HashSet::new();
+    for config in configs {
+        if !endpoints.insert(&config.id) {
+            return Err(misconfigured(format!("endpoint '{}' is configured twice", config.id)));
+        }
+        let mut keys = HashSet::new();
+        for upstream in &config.upstreams {
+            if upstream.key.as_str().is_empty() {
+                return Err(misconfigured(format!("an upstream of endpoint '{}' has an empty key", config.id)));
+            }
+            if !keys.insert(&upstream.key) {
+                let (key, id) = (&upstream.key, &config.id);
+                return Err(misconfigured(format!("upstream '{key}' is configured twice in endpoint '{id}'")));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn misconfigured(message: String) -> CallError {
+    CallError::new(CallErrorKind::Misconfigured, message)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -1,0 +1,173 @@
+//! One configured upstream while the engine runs: the way to it, and everything that guards the way.
+
+use std::sync::{Arc, Mutex};
+
+use mpe_transport::Origin;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use crate::breaker::Breaker;
+use crate::catalog::build::Share;
+use crate::catalog::listing::{Listing, is_wanted};
+use crate::limit::Gate;
+use crate::metrics::UpstreamMeters;
+use crate::performance::Recorder;
+use crate::retry::{Budget, Repeatability};
+use crate::upstream::Upstream;
+use crate::{Target, UpstreamConfig, UpstreamState};
+
+/// A configured upstream.
+pub(crate) struct Handle {
+    pub(crate) config: UpstreamConfig,
+    pub(crate) link: Arc<dyn Upstream>,
+    pub(crate) gate: Gate,
+    pub(crate) breaker: Breaker,
+    pub(crate) budget: Budget,
+    pub(crate) recorder: Arc<Recorder>,
+    pub(crate) meters: UpstreamMeters,
+    /// Ends when nobody holds the handle any more: no catalogue, no call, no discovery.
+    holders: TaskTracker,
+    _held: TaskTrackerToken,
+    /// Cancelled when the upstream is retired: its discovery ends.
+    pub(crate) retired: CancellationToken,
+    /// The newest discovery somebody asked for, and the newest that has ended.
+    pub(crate) wanted: watch::Sender<u64>,
+    pub(crate) done: watch::Sender<u64>,
+    standing: Mutex<Standing>,
+}
+
+#[derive(Clone)]
+struct Standing {
+    state: UpstreamState,
+    listing: Option<Arc<Listing>>,
+}
+
+/// What a [`Handle`] is given from outside its configuration.
+pub(crate) struct Parts {
+    pub(crate) link: Arc<dyn Upstream>,
+    pub(crate) recorder: Arc<Recorder>,
+    pub(crate) meters: UpstreamMeters,
+    /// What an earlier upstream of the same key listed; shown until the first discovery has ended.
+    pub(crate) inherited: Option<Arc<Listing>>,
+}
+
+impl Handle {
+    pub(crate) fn new(config: UpstreamConfig, parts: Parts) -> Self {
+        let holders = TaskTracker::new();
+        Self {
+            _held: holders.token(),
+            holders,
+            gate: Gate::new(&config.limits),
+            breaker: Breaker::new(config.breaker.clone()),
+            budget: Budget::new(&config.retry),
+            link: parts.link,
+            recorder: parts.recorder,
+            meters: parts.meters,
+            retired: CancellationToken::new(),
+            wanted: watch::Sender::new(0),
+            done: watch::Sender::new(0),
+            standing: Mutex::new(Standing {
+                state: UpstreamState::Discovering,
+                listing: parts.inherited,
+            }),
+            config,
+        }
+    }
+
+    /// Whether a tool that is not listed may be asked for by name.
+    pub(crate) fn may_forward(&self, tool: &str) -> bool {
+        let listing = self.listing();
+        let is_rejected = listing.is_some_and(|listing| listing.rejected.iter().any(|(name, _)| name == tool));
+        is_wanted(&self.config, tool) && !is_rejected
+    }
+
+    /// Whether the operator says that a tool may run twice.
+    pub(crate) fn is_repeatable(&self, original_name: &str) -> bool {
+        self.config.repeatable.iter().any(|name| name == original_name)
+    }
+
+    /// Whether calls of a tool may run twice, as far as anybody knows.
+    pub(crate) fn repeatability(&self, tool: &crate::CatalogueTool) -> Repeatability {
+        if self.is_repeatable(&tool.original_name) {
+            return Repeatability::Operator;
+        }
+        Repeatability::of(tool.tool.annotations(), self.config.trust_annotations)
+    }
+
+    /// The last good listing.
+    pub(crate) fn listing(&self) -> Option<Arc<Listing>> {
+        self.lock().listing.clone()
+    }
+
+    /// What it brings into the catalogue now.
+    pub(crate) fn share(&self) -> Share {
+        let Standing { state, listing } = self.lock().clone();
+        Share { key: self.config.key.clone(), state, listing }
+    }
+
+    /// A discovery succeeded. True when this changes the catalogue.
+    pub(crate) fn found(&self, listing: Listing) -> bool {
+        let mut standing = self.lock();
+        let is_same = standing.state == UpstreamState::Up
+            && standing.listing.as_ref().is_some_and(|known| {
+                known.digest == listing.digest && known.rejected == listing.rejected
+            });
+        if is_same {
+            return false;
+        }
+        *standing = Standing { state: UpstreamState::Up, listing: Some(Arc::new(listing)) };
+        true
+    }
+
+    /// A discovery failed. True when this changes the catalogue.
+    pub(crate) fn missed(&self, error: String) -> bool {
+        let mut standing = self.lock();
+        let state = match standing.listing {
+            Some(_) => UpstreamState::Stale { error },
+            None => UpstreamState::Down { error },
+        };
+        let is_change = standing.state != state;
+        standing.state = state;
+        is_change
+    }
+
+    /// Asks for a discovery and waits until one that began after the question has ended.
+    pub(crate) async fn discovered_anew(&self) {
+        let mut asked = 0;
+        self.wanted.send_modify(|wanted| {
+            *wanted += 1;
+            asked = *wanted;
+        });
+        let mut done = self.done.subscribe();
+        // A retired upstream answers no more.
+        tokio::select! {
+            _ = done.wait_for(|done| *done >= asked) => {}
+            () = self.retired.cancelled() => {}
+        }
+    }
+
+    /// Resolves when the last holder of this handle has dropped it.
+    pub(crate) fn gone(&self) -> impl Future<Output = ()> + use<> {
+        let holders = self.holders.clone();
+        holders.close();
+        async move { holders.wait().await }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Standing> {
+        self.standing.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// Under which name the performance record of an upstream stands.
+pub(crate) fn origin_text(config: &UpstreamConfig) -> String {
+    match &config.target {
+        Target::Custom(_) => format!("custom:{}", config.key),
+        // Without scheme and host there is no origin; connecting says so.
+        Target::Http { url, wire, .. } => {
+            Origin::of(url, *wire).map_or_else(|_| url.to_string(), |origin| origin.to_string())
+        }
+        Target::Stdio { .. } => format!("stdio:{}", config.key),
+    }
+}

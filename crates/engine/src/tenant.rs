@@ -1,0 +1,231 @@
+//! One endpoint while the engine runs: who is in it, and the catalogue that stands for them.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
+
+use crate::catalog::build::{self, Built, Share};
+use crate::handle::Handle;
+use crate::limit::Gate;
+use crate::metrics::EndpointMeters;
+use crate::{Catalogue, CatalogueTool, Derive, Derived, EndpointId, Limits, Naming, Snapshot, UpstreamState};
+
+/// An endpoint.
+pub(crate) struct Tenant {
+    pub(crate) id: EndpointId,
+    derive: Option<Arc<dyn Derive>>,
+    meters: EndpointMeters,
+    /// What is configured. Changes by reload only.
+    roster: ArcSwap<Roster>,
+    /// What calls see. Replaced as a whole.
+    view: ArcSwap<View>,
+    /// The newest change that wants publishing, and the newest that is published.
+    dirty: watch::Sender<u64>,
+    published: watch::Sender<u64>,
+    revision: watch::Sender<String>,
+    /// Calls under way.
+    pub(crate) calls: TaskTracker,
+    /// Cancelled when the endpoint ends: calls still under way end too.
+    pub(crate) stop: CancellationToken,
+}
+
+/// Who is configured, in order, and what they may use together.
+pub(crate) struct Roster {
+    pub(crate) upstreams: Vec<Arc<Handle>>,
+    pub(crate) naming: Naming,
+    pub(crate) limits: Limits,
+    pub(crate) gate: Arc<Gate>,
+}
+
+/// A catalogue with the ways to its upstreams: everything a call needs, loaded once.
+pub(crate) struct View {
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) roster: Arc<Roster>,
+    /// The upstream of each tool of the catalogue, as an index into the roster.
+    owners: Vec<usize>,
+}
+
+impl Roster {
+    pub(crate) fn new(upstreams: Vec<Arc<Handle>>, naming: Naming, limits: Limits) -> Self {
+        let gate = Arc::new(Gate::new(&limits));
+        Self { upstreams, naming, limits, gate }
+    }
+
+    /// The only upstream, when names are untouched and unlisted ones are forwarded.
+    pub(crate) fn transparent(&self) -> Option<&Arc<Handle>> {
+        match self.upstreams.as_slice() {
+            [only] if self.naming == Naming::Auto => Some(only),
+            _ => None,
+        }
+    }
+
+    fn shares(&self) -> Vec<Share> {
+        self.upstreams.iter().map(|upstream| upstream.share()).collect()
+    }
+}
+
+impl View {
+    /// The tool of that exposed name and whose it is.
+    pub(crate) fn tool(&self, name: &str) -> Option<(&CatalogueTool, &Arc<Handle>)> {
+        let catalogue = &self.snapshot.catalogue;
+        let index = *catalogue.by_name.get(name)?;
+        Some((&catalogue.tools[index], &self.roster.upstreams[self.owners[index]]))
+    }
+
+    /// Whether some upstream may still turn out to have more than is listed.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.snapshot.catalogue.upstreams().iter().all(|status| status.state != UpstreamState::Discovering)
+    }
+}
+
+impl Tenant {
+    /// An endpoint with its first catalogue: whatever its upstreams inherited, which usually is nothing.
+    pub(crate) fn new(
+        id: EndpointId,
+        roster: Roster,
+        derive: Option<Arc<dyn Derive>>,
+        meters: EndpointMeters,
+    ) -> Self {
+        let roster = Arc::new(roster);
+        let built = build::build(&id, roster.naming, &roster.shares());
+        let catalogue = Arc::new(built.catalogue);
+        let derived = derive_from(derive.as_deref(), &catalogue);
+        let revision = watch::Sender::new(catalogue.revision().to_owned());
+        let snapshot = Arc::new(Snapshot { catalogue, derived });
+        let view = View { snapshot, roster: Arc::clone(&roster), owners: built.owners };
+        Self {
+            id,
+            derive,
+            meters,
+            roster: ArcSwap::new(roster),
+            view: ArcSwap::from_pointee(view),
+            dirty: watch::Sender::new(0),
+            published: watch::Sender::new(0),
+            revision,
+            calls: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        }
+    }
+
+    /// What calls see now.
+    pub(crate) fn view(&self) -> Arc<View> {
+        self.view.load_full()
+    }
+
+    /// What is configured now.
+    pub(crate) fn roster(&self) -> Arc<Roster> {
+        self.roster.load_full()
+    }
+
+    /// Puts another roster in place. Calls see it with the next catalogue.
+    pub(crate) fn replace_roster(&self, roster: Roster) {
+        self.roster.store(Arc::new(roster));
+        self.touch();
+    }
+
+    /// The revision, whenever it changes.
+    pub(crate) fn watch_revision(&self) -> watch::Receiver<String> {
+        self.revision.subscribe()
+    }
+
+    /// Wakes whenever the catalogue has been replaced, also by one of the same revision.
+    pub(crate) fn watch_published(&self) -> watch::Receiver<u64> {
+        self.published.subscribe()
+    }
+
+    /// Says that the catalogue must be put together anew.
+    pub(crate) fn touch(&self) {
+        self.dirty.send_modify(|dirty| *dirty += 1);
+    }
+
+    /// Waits until everything that has been touched so far is published.
+    pub(crate) async fn is_published(&self) {
+        let touched = *self.dirty.borrow();
+        let mut published = self.published.subscribe();
+        tokio::select! {
+            _ = published.wait_for(|published| *published >= touched) => {}
+            () = self.stop.cancelled() => {}
+        }
+    }
+
+    /// Waits until every upstream has been discovered or has failed once, and the catalogue says so.
+    pub(crate) async fn is_settled(&self) {
+        let mut published = self.published.subscribe();
+        while !self.view().is_settled() {
+            tokio::select! {
+                _ = published.changed() => {}
+                () = self.stop.cancelled() => return,
+            }
+        }
+    }
+
+    /// Publishes a catalogue whenever something has changed, until the endpoint ends. Changes that arrive while one is
+    /// being built share the next one.
+    pub(crate) async fn publish_forever(self: Arc<Self>) {
+        let mut dirty = self.dirty.subscribe();
+        loop {
+            let touched = *dirty.borrow_and_update();
+            if touched > *self.published.borrow() {
+                let tenant = Arc::clone(&self);
+                // Schemas and documents of a large catalogue take a while to derive; calls must not wait behind them.
+                let published = tokio::task::spawn_blocking(move || tenant.publish()).await;
+                if let Err(panic) = published {
+                    error!(endpoint = %self.id, %panic, "the catalogue could not be built; the last one stays");
+                }
+                self.published.send_replace(touched);
+            }
+            if dirty.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn publish(&self) {
+        let roster = self.roster();
+        let Built { catalogue, owners } = build::build(&self.id, roster.naming, &roster.shares());
+        let before = self.view();
+        let catalogue = Arc::new(catalogue);
+        let is_new = catalogue.revision != before.snapshot.catalogue.revision;
+        // The same content gives the same artefacts.
+        let derived = match is_new {
+            true => derive_from(self.derive.as_deref(), &catalogue),
+            false => Arc::clone(&before.snapshot.derived),
+        };
+        report_collisions(&catalogue, &before.snapshot.catalogue);
+        self.meters.tools.set(catalogue.tools.len() as f64);
+        let revision = catalogue.revision.clone();
+        let n_tools = catalogue.tools.len();
+        let snapshot = Arc::new(Snapshot { catalogue, derived });
+        self.view.store(Arc::new(View { snapshot, roster, owners }));
+        if is_new {
+            self.meters.published.increment(1);
+            info!(endpoint = %self.id, revision, tools = n_tools, "catalogue published");
+            self.revision.send_replace(revision);
+        }
+    }
+}
+
+fn derive_from(derive: Option<&dyn Derive>, catalogue: &Arc<Catalogue>) -> Derived {
+    derive.map_or_else(|| Arc::new(()) as Derived, |derive| derive.derive(catalogue))
+}
+
+/// Logs each collision once: when it first appears.
+fn report_collisions(catalogue: &Catalogue, before: &Catalogue) {
+    for collision in &catalogue.collisions {
+        if before.collisions.contains(collision) {
+            continue;
+        }
+        let upstreams: Vec<_> = collision.upstreams.iter().map(crate::UpstreamKey::as_str).collect();
+        warn!(
+            endpoint = %catalogue.endpoint,
+            name = collision.name,
+            ?upstreams,
+            resolved = ?collision.resolved,
+            "several upstreams claim one name"
+        );
+    }
+}
