@@ -68,7 +68,8 @@ impl Errand<'_> {
     async fn permits(&self) -> Result<(Permit<'_>, Permit<'_>), CallError> {
         let deadline = self.request.deadline;
         let waiting = async {
-            let upstream = self.handle.gate.acquire(deadline).await.map_err(|refusal| (refusal, "upstream"))?;
+            let upstream =
+                self.handle.gate.acquire(deadline).await.map_err(|refusal| (refusal, "upstream"))?;
             let endpoint = self.gate.acquire(deadline).await.map_err(|refusal| (refusal, "endpoint"))?;
             Ok((upstream, endpoint))
         };
@@ -222,7 +223,9 @@ impl Errand<'_> {
 /// Whether a failure says that the upstream, and not this one call, is in trouble.
 fn tells_of_outage(error: &UpstreamError, elapsed: Duration) -> bool {
     match error.kind {
-        CallErrorKind::UpstreamLost | CallErrorKind::UpstreamStatus | CallErrorKind::UpstreamUnreachable => true,
+        CallErrorKind::UpstreamLost | CallErrorKind::UpstreamStatus | CallErrorKind::UpstreamUnreachable => {
+            true
+        }
         CallErrorKind::DeadlineExceeded => elapsed >= TELLING_SILENCE,
         _ => false,
     }
@@ -231,7 +234,9 @@ fn tells_of_outage(error: &UpstreamError, elapsed: Duration) -> bool {
 /// A server that could not make sense of a request ran nothing; what another one did before it refused is its own business.
 fn executed_before(rejection: &ErrorObject) -> Executed {
     match rejection.code {
-        code::PARSE_ERROR | code::INVALID_REQUEST | code::METHOD_NOT_FOUND | code::INVALID_PARAMS => Executed::No,
+        code::PARSE_ERROR | code::INVALID_REQUEST | code::METHOD_NOT_FOUND | code::INVALID_PARAMS => {
+            Executed::No
+        }
         _ => Executed::Unknown,
     }
 }

@@ -7,9 +7,9 @@ use mpe_mcp_protocol::version::ProtocolVersion;
 use mpe_transport::Wire;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::upstream::Upstream;
 use crate::breaker::BreakerConfig;
 use crate::retry::RetryConfig;
+use crate::upstream::Upstream;
 use crate::{EndpointId, UpstreamKey};
 
 /// One tenant: its servers and how their names are shown.
@@ -139,7 +139,9 @@ impl PartialEq for Target {
             (
                 Self::Stdio { command, args, env, cwd },
                 Self::Stdio { command: other_command, args: other_args, env: other_env, cwd: other_cwd },
-            ) => command == other_command && args == other_args && cwd == other_cwd && is_same(env, other_env),
+            ) => {
+                command == other_command && args == other_args && cwd == other_cwd && is_same(env, other_env)
+            }
             _ => false,
         }
     }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mpe_mcp_protocol::jsonrpc::code;
+use mpe_mcp_protocol::pager::{List, Pager, PagerLimits};
 use mpe_transport::Sent;
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, watch};
@@ -19,7 +20,6 @@ use tracing::{debug, info, warn};
 
 use crate::catalog::listing::{Found, Listing};
 use crate::handle::Handle;
-use crate::pages::Pages;
 use crate::retry::Schedule;
 use crate::tenant::Tenant;
 use crate::upstream::{Change, Introduction, UpstreamError, UpstreamReply, UpstreamRequest};
@@ -31,6 +31,9 @@ const MAX_PAUSE: Duration = Duration::from_secs(5);
 
 /// How long to wait for more announcements after one: servers tend to send one per tool.
 const DEBOUNCE: Duration = Duration::from_millis(50);
+
+/// How often a list is begun again because the server refused its own cursor.
+const MAX_RESTARTS: usize = 2;
 
 /// Discovers one upstream until it is retired.
 pub(crate) async fn run(tenant: Arc<Tenant>, handle: Arc<Handle>, checkers: Option<Arc<dyn CheckerFactory>>) {
@@ -101,7 +104,7 @@ impl Discovery {
             Some(known) => known.clone(),
             None => self.introduce().await.map_err(|error| error.message)?,
         };
-        let tools = self.list("tools/list", "tools").await?;
+        let tools = self.list(List::Tools).await?;
         Ok(Found { introduction, tools })
     }
 
@@ -112,17 +115,27 @@ impl Discovery {
     }
 
     /// Every item of a paged list; none from a server that does not know the method.
-    async fn list(&self, method: &'static str, field: &str) -> Result<Vec<Box<RawValue>>, String> {
-        let mut pages = Pages::new();
-        while let Some(params) = pages.next_params() {
-            let reply = request(&self.handle, method, params).await.map_err(|error| error.message)?;
+    async fn list(&self, list: List) -> Result<Vec<Box<RawValue>>, String> {
+        let mut pager = Pager::new(list, PagerLimits::default());
+        let mut restarts_left = MAX_RESTARTS;
+        while let Some(params) = pager.next_params() {
+            let is_first = pager.pages() == 0;
+            let reply = request(&self.handle, list.method(), params).await.map_err(|error| error.message)?;
             match reply.outcome {
-                Ok(result) => pages.take(&result, field).map_err(|reason| format!("{method}: {reason}"))?,
-                Err(error) if error.code == code::METHOD_NOT_FOUND && pages.is_empty() => break,
-                Err(error) => return Err(format!("{method} is refused: {} ({})", error.message, error.code)),
+                Ok(result) => pager.accept(&result).map_err(|error| error.message)?,
+                Err(error) if error.code == code::METHOD_NOT_FOUND && is_first => break,
+                // The cursor has gone stale: begin again (MCP 2026-07-28, server/utilities/pagination).
+                Err(error) if error.code == code::INVALID_PARAMS && !is_first && restarts_left > 0 => {
+                    restarts_left -= 1;
+                    pager.restart();
+                }
+                Err(error) => {
+                    let method = list.method();
+                    return Err(format!("{method} is refused: {} ({})", error.message, error.code));
+                }
             }
         }
-        Ok(pages.into_items())
+        Ok(pager.into_items())
     }
 
     async fn keep(&self, found: Found) {

@@ -15,14 +15,15 @@ use serde_json::value::{RawValue, to_raw_value};
 use tokio::time::{Instant, timeout_at};
 
 use crate::attempt::{Errand, shutting_down};
+use crate::catalog::build::Way;
 use crate::handle::Handle;
 use crate::outcome;
 use crate::retry::Repeatability;
 use crate::tenant::{Tenant, View};
 use crate::upstream::UpstreamRequest;
 use crate::{
-    CallError, CallErrorKind, CatalogueTool, Executed, Relay, RelayReply, ToolCall, ToolOutcome, UpstreamState,
-    Violation,
+    CallError, CallErrorKind, CatalogueTool, Executed, Relay, RelayReply, ToolCall, ToolOutcome,
+    UpstreamState, Violation,
 };
 
 impl Tenant {
@@ -62,14 +63,15 @@ impl Tenant {
             request: UpstreamRequest {
                 method: "tools/call".into(),
                 params: Some(call_params(route.original_name, &call.arguments)),
-                mirrored: route.mirrored(&call.arguments),
+                mirrored: route.mirrored(&call.arguments)?,
                 context: call.context,
                 deadline: call.deadline.unwrap_or(accepted + handle.config.timeout),
             },
         };
         let answer = errand.run().await?;
-        let kind = outcome::kind_of(&answer.result).map_err(|reason| {
-            let mut error = CallError::new(CallErrorKind::UpstreamProtocol, reason).at(&handle.config.key);
+        let kind = outcome::kind_of(&answer.result).map_err(|malformed| {
+            let mut error =
+                CallError::new(CallErrorKind::UpstreamProtocol, malformed.message).at(&handle.config.key);
             error.executed = Executed::Unknown;
             error.attempts = answer.attempts.clone();
             error
@@ -151,14 +153,15 @@ impl Tenant {
 struct Route<'a> {
     handle: &'a Arc<Handle>,
     /// `None`: unlisted, forwarded to the only upstream by the name it was asked for.
-    tool: Option<&'a CatalogueTool>,
+    tool: Option<(&'a CatalogueTool, &'a Way)>,
     original_name: &'a str,
 }
 
 impl<'a> Route<'a> {
     fn find(view: &'a View, name: &'a str) -> Result<Self, CallError> {
-        if let Some((tool, handle)) = view.tool(name) {
-            return Ok(Self { handle, tool: Some(tool), original_name: &tool.original_name });
+        if let Some((tool, way)) = view.tool(name) {
+            let handle = view.owner(way);
+            return Ok(Self { handle, tool: Some((tool, way)), original_name: &tool.original_name });
         }
         match view.roster.transparent() {
             Some(handle) if handle.may_forward(name) => Ok(Self { handle, tool: None, original_name: name }),
@@ -170,7 +173,7 @@ impl<'a> Route<'a> {
         let violations = if !arguments.get().starts_with('{') {
             vec![Violation { pointer: String::new(), message: "arguments must be a JSON object".to_owned() }]
         } else {
-            let checker = self.tool.and_then(|tool| tool.checker.as_deref());
+            let checker = self.tool.and_then(|(tool, _)| tool.checker.as_deref());
             checker.map(|checker| checker.check(arguments)).unwrap_or_default()
         };
         let Some(first) = violations.first() else { return Ok(()) };
@@ -182,36 +185,42 @@ impl<'a> Route<'a> {
             "the arguments of '{}' break its input schema at '{}': {}{more}",
             self.original_name, first.pointer, first.message
         );
-        let mut error =
-            CallError::new(CallErrorKind::InvalidArguments, message).at(&self.handle.config.key);
+        let mut error = CallError::new(CallErrorKind::InvalidArguments, message).at(&self.handle.config.key);
         error.violations = violations;
         Err(error)
     }
 
     fn repeatability(&self) -> Repeatability {
         match self.tool {
-            Some(tool) => self.handle.repeatability(tool),
+            Some((tool, _)) => self.handle.repeatability(tool),
             None if self.handle.is_repeatable(self.original_name) => Repeatability::Operator,
             None => Repeatability::Once,
         }
     }
 
     /// The values that the tool's `x-mcp-header` annotations want in headers.
-    fn mirrored(&self, arguments: &RawValue) -> Vec<(String, String)> {
-        let _ = arguments;
-        Vec::new()
+    fn mirrored(&self, arguments: &RawValue) -> Result<Vec<(String, String)>, CallError> {
+        let Some((_, way)) = self.tool.filter(|(_, way)| !way.mirrored.is_empty()) else {
+            return Ok(Vec::new());
+        };
+        way.mirrored.mirror(arguments).map_err(|error| {
+            CallError::new(CallErrorKind::InvalidArguments, error.message).at(&self.handle.config.key)
+        })
     }
 }
 
 /// Names the upstreams whose tools are not known, because the one asked for may be among them.
 fn unknown_tool(view: &View, name: &str) -> CallError {
-    let is_down = |state: &UpstreamState| matches!(state, UpstreamState::Down { .. } | UpstreamState::Discovering);
+    let is_down =
+        |state: &UpstreamState| matches!(state, UpstreamState::Down { .. } | UpstreamState::Discovering);
     let statuses = view.snapshot.catalogue.upstreams().iter();
     let down: Vec<_> =
         statuses.filter(|status| is_down(&status.state)).map(|status| format!("'{}'", status.key)).collect();
     let message = match down.as_slice() {
         [] => format!("no tool '{name}'"),
-        down => format!("no tool '{name}' among the servers that answer; not reached so far: {}", down.join(", ")),
+        down => {
+            format!("no tool '{name}' among the servers that answer; not reached so far: {}", down.join(", "))
+        }
     };
     CallError::new(CallErrorKind::UnknownTool, message)
 }
@@ -229,8 +238,16 @@ fn call_params(name: &str, arguments: &RawValue) -> Box<RawValue> {
 /// Methods that only read may run twice (MCP 2026-07-28, server/resources, server/prompts, server/utilities).
 fn repeatability_of(method: &str) -> Repeatability {
     match method {
-        "completion/complete" | "ping" | "prompts/get" | "prompts/list" | "resources/list" | "resources/read"
-        | "resources/templates/list" | "server/discover" | "tasks/get" | "tools/list" => Repeatability::ReadOnly,
+        "completion/complete"
+        | "ping"
+        | "prompts/get"
+        | "prompts/list"
+        | "resources/list"
+        | "resources/read"
+        | "resources/templates/list"
+        | "server/discover"
+        | "tasks/get"
+        | "tools/list" => Repeatability::ReadOnly,
         _ => Repeatability::Once,
     }
 }

@@ -11,8 +11,8 @@ use tokio::time::{Instant, timeout_at};
 use crate::batch::unknown_endpoint;
 use crate::fleet::{Fleet, FleetParts};
 use crate::{
-    CallError, CheckerFactory, Derive, EndpointConfig, EndpointId, Limits, OriginPerformance, Relay, RelayReply,
-    Snapshot, ToolCall, ToolOutcome,
+    CallError, CheckerFactory, Derive, EndpointConfig, EndpointId, Limits, OriginPerformance, Relay,
+    RelayReply, Snapshot, ToolCall, ToolOutcome,
 };
 
 /// Many upstream servers as one thing to call. Cheap to clone; the last clone's drop ends the background work.

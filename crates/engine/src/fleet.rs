@@ -106,8 +106,11 @@ impl Fleet {
             let tenant = self.carry_out(plan);
             after.insert(tenant.id.clone(), tenant);
         }
-        let gone: Vec<_> =
-            before.iter().filter(|(id, _)| !after.contains_key(id)).map(|(_, tenant)| Arc::clone(tenant)).collect();
+        let gone: Vec<_> = before
+            .iter()
+            .filter(|(id, _)| !after.contains_key(id))
+            .map(|(_, tenant)| Arc::clone(tenant))
+            .collect();
         self.tenants.store(Arc::new(after));
         for tenant in gone {
             info!(endpoint = %tenant.id, "endpoint removed");
@@ -183,7 +186,8 @@ impl Fleet {
         config: UpstreamConfig,
         old: Option<&Arc<Handle>>,
     ) -> Result<Handle, CallError> {
-        let same_server = old.filter(|old| old.config.target == config.target && old.config.era == config.era);
+        let same_server =
+            old.filter(|old| old.config.target == config.target && old.config.era == config.era);
         let link = match same_server {
             Some(old) => Arc::clone(&old.link),
             None => self.connect(&config)?,
@@ -202,7 +206,10 @@ impl Fleet {
             Target::Custom(upstream) => Ok(Arc::clone(upstream)),
             Target::Http { .. } | Target::Stdio { .. } => {
                 let _pool = self.pool()?;
-                Err(misconfigured(format!("upstream '{}': this build reaches custom upstreams only", config.key)))
+                Err(misconfigured(format!(
+                    "upstream '{}': this build reaches custom upstreams only",
+                    config.key
+                )))
             }
         }
     }
@@ -228,7 +235,8 @@ impl Fleet {
         for tenant in tenants.values() {
             tenant.calls.close();
         }
-        let drained = timeout_at(deadline, join_all(tenants.values().map(|tenant| tenant.calls.wait()))).await;
+        let drained =
+            timeout_at(deadline, join_all(tenants.values().map(|tenant| tenant.calls.wait()))).await;
         if drained.is_err() {
             warn!(?limit, "calls were still under way when the drain's time was up; they end now");
         }
@@ -311,11 +319,16 @@ fn check(configs: &[EndpointConfig]) -> Result<(), CallError> {
         let mut keys = HashSet::new();
         for upstream in &config.upstreams {
             if upstream.key.as_str().is_empty() {
-                return Err(misconfigured(format!("an upstream of endpoint '{}' has an empty key", config.id)));
+                return Err(misconfigured(format!(
+                    "an upstream of endpoint '{}' has an empty key",
+                    config.id
+                )));
             }
             if !keys.insert(&upstream.key) {
                 let (key, id) = (&upstream.key, &config.id);
-                return Err(misconfigured(format!("upstream '{key}' is configured twice in endpoint '{id}'")));
+                return Err(misconfigured(format!(
+                    "upstream '{key}' is configured twice in endpoint '{id}'"
+                )));
             }
         }
     }

@@ -68,10 +68,7 @@ impl Handle {
             retired: CancellationToken::new(),
             wanted: watch::Sender::new(0),
             done: watch::Sender::new(0),
-            standing: Mutex::new(Standing {
-                state: UpstreamState::Discovering,
-                listing: parts.inherited,
-            }),
+            standing: Mutex::new(Standing { state: UpstreamState::Discovering, listing: parts.inherited }),
             config,
         }
     }
@@ -79,7 +76,8 @@ impl Handle {
     /// Whether a tool that is not listed may be asked for by name.
     pub(crate) fn may_forward(&self, tool: &str) -> bool {
         let listing = self.listing();
-        let is_rejected = listing.is_some_and(|listing| listing.rejected.iter().any(|(name, _)| name == tool));
+        let is_rejected =
+            listing.is_some_and(|listing| listing.rejected.iter().any(|(name, _)| name == tool));
         is_wanted(&self.config, tool) && !is_rejected
     }
 
@@ -111,9 +109,10 @@ impl Handle {
     pub(crate) fn found(&self, listing: Listing) -> bool {
         let mut standing = self.lock();
         let is_same = standing.state == UpstreamState::Up
-            && standing.listing.as_ref().is_some_and(|known| {
-                known.digest == listing.digest && known.rejected == listing.rejected
-            });
+            && standing
+                .listing
+                .as_ref()
+                .is_some_and(|known| known.digest == listing.digest && known.rejected == listing.rejected);
         if is_same {
             return false;
         }

@@ -2,21 +2,20 @@
 //!
 //! Read [`Engine::call`] first. No REST, no status codes, no web server.
 
-mod engine;
-mod dispatch;
 mod attempt;
-mod breaker;
-mod limit;
-pub mod retry;
 mod batch;
+mod breaker;
+mod dispatch;
+mod engine;
+mod limit;
 mod outcome;
+pub mod retry;
 
 mod catalog;
 mod discovery;
-mod pages;
-mod tenant;
-mod handle;
 mod fleet;
+mod handle;
+mod tenant;
 pub mod upstream;
 
 mod call;

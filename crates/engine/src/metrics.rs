@@ -50,18 +50,18 @@ pub const METRICS: &[Metric] = &[
         help: "From accepting a call to its outcome, waiting and retries included.",
     },
     Metric {
-        name: CALLS,
-        kind: "counter",
-        unit: "calls",
-        labels: &["endpoint", "upstream", "outcome"],
-        help: "Calls by outcome: `complete`, `failed` (the tool says so), `input_required`, `other`, or the kind of error.",
-    },
-    Metric {
         name: CALLS_IN_FLIGHT,
         kind: "gauge",
         unit: "calls",
         labels: &["endpoint", "upstream"],
         help: "Calls accepted and not yet answered.",
+    },
+    Metric {
+        name: CALLS,
+        kind: "counter",
+        unit: "calls",
+        labels: &["endpoint", "upstream", "outcome"],
+        help: "Calls by outcome: `complete`, `failed` (the tool says so), `input_required`, `other`, or the kind of error.",
     },
     Metric {
         name: CATALOGUE_PUBLISHED,
@@ -104,7 +104,7 @@ const DISCOVERIES: &str = "mpe_discoveries_total";
 const RETRIES: &str = "mpe_retries_total";
 
 /// Upstreams that get labels of their own; further ones share `other`. Each costs about twenty series at most.
-pub const MAX_LABELLED: usize = 1000;
+pub(crate) const MAX_LABELLED: usize = 1000;
 
 /// Hands out labels until there are enough of them.
 #[derive(Debug, Default)]
@@ -155,7 +155,8 @@ pub(crate) struct UpstreamMeters {
 impl UpstreamMeters {
     fn new(endpoint: Arc<str>, upstream: Arc<str>) -> Self {
         let labels = labels(&endpoint, &upstream, None);
-        let discoveries = |result| metrics::counter!(DISCOVERIES, self::labels(&endpoint, &upstream, Some(result)));
+        let discoveries =
+            |result| metrics::counter!(DISCOVERIES, self::labels(&endpoint, &upstream, Some(result)));
         Self {
             in_flight: metrics::gauge!(CALLS_IN_FLIGHT, labels.clone()),
             duration: metrics::histogram!(CALL_DURATION, labels.clone()),

@@ -59,11 +59,6 @@ impl Recorder {
         Exchange { recorder: self, started: Instant::now(), is_answered: false }
     }
 
-    /// Exchanges under way.
-    pub(crate) fn in_flight(&self) -> u64 {
-        self.in_flight.load(Ordering::Relaxed)
-    }
-
     fn snapshot(&self) -> OriginPerformance {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let (successful, failed) = (read(&self.successful), read(&self.failed));

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-use crate::catalog::build::{self, Built, Share};
+use crate::catalog::build::{self, Built, Share, Way};
 use crate::handle::Handle;
 use crate::limit::Gate;
 use crate::metrics::EndpointMeters;
@@ -45,8 +45,8 @@ pub(crate) struct Roster {
 pub(crate) struct View {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) roster: Arc<Roster>,
-    /// The upstream of each tool of the catalogue, as an index into the roster.
-    owners: Vec<usize>,
+    /// The way to each tool of the catalogue.
+    ways: Vec<Way>,
 }
 
 impl Roster {
@@ -69,11 +69,16 @@ impl Roster {
 }
 
 impl View {
-    /// The tool of that exposed name and whose it is.
-    pub(crate) fn tool(&self, name: &str) -> Option<(&CatalogueTool, &Arc<Handle>)> {
+    /// The tool of that exposed name and the way to it.
+    pub(crate) fn tool(&self, name: &str) -> Option<(&CatalogueTool, &Way)> {
         let catalogue = &self.snapshot.catalogue;
         let index = *catalogue.by_name.get(name)?;
-        Some((&catalogue.tools[index], &self.roster.upstreams[self.owners[index]]))
+        Some((&catalogue.tools[index], &self.ways[index]))
+    }
+
+    /// The upstream at the end of a way.
+    pub(crate) fn owner(&self, way: &Way) -> &Arc<Handle> {
+        &self.roster.upstreams[way.owner]
     }
 
     /// Whether some upstream may still turn out to have more than is listed.
@@ -96,7 +101,7 @@ impl Tenant {
         let derived = derive_from(derive.as_deref(), &catalogue);
         let revision = watch::Sender::new(catalogue.revision().to_owned());
         let snapshot = Arc::new(Snapshot { catalogue, derived });
-        let view = View { snapshot, roster: Arc::clone(&roster), owners: built.owners };
+        let view = View { snapshot, roster: Arc::clone(&roster), ways: built.ways };
         Self {
             id,
             derive,
@@ -186,7 +191,7 @@ impl Tenant {
 
     fn publish(&self) {
         let roster = self.roster();
-        let Built { catalogue, owners } = build::build(&self.id, roster.naming, &roster.shares());
+        let Built { catalogue, ways } = build::build(&self.id, roster.naming, &roster.shares());
         let before = self.view();
         let catalogue = Arc::new(catalogue);
         let is_new = catalogue.revision != before.snapshot.catalogue.revision;
@@ -200,7 +205,7 @@ impl Tenant {
         let revision = catalogue.revision.clone();
         let n_tools = catalogue.tools.len();
         let snapshot = Arc::new(Snapshot { catalogue, derived });
-        self.view.store(Arc::new(View { snapshot, roster, owners }));
+        self.view.store(Arc::new(View { snapshot, roster, ways }));
         if is_new {
             self.meters.published.increment(1);
             info!(endpoint = %self.id, revision, tools = n_tools, "catalogue published");

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use mpe_mcp_protocol::header::MirroredParams;
 use sha2::{Digest, Sha256};
 
 use super::listing::{ListedTool, Listing};
@@ -18,10 +19,18 @@ pub(crate) struct Share {
     pub(crate) listing: Option<Arc<Listing>>,
 }
 
-/// A catalogue, and for each of its tools the index of the upstream that answers.
+/// A catalogue, and for each of its tools the way to it.
 pub(crate) struct Built {
     pub(crate) catalogue: Catalogue,
-    pub(crate) owners: Vec<usize>,
+    pub(crate) ways: Vec<Way>,
+}
+
+/// The way to one tool.
+pub(crate) struct Way {
+    /// The index of the upstream that answers.
+    pub(crate) owner: usize,
+    /// Which arguments headers repeat.
+    pub(crate) mirrored: Arc<MirroredParams>,
 }
 
 /// Builds the catalogue of `shares`, which stand in configuration order.
@@ -29,7 +38,7 @@ pub(crate) fn build(endpoint: &EndpointId, naming: Naming, shares: &[Share]) -> 
     let names = naming::assign(naming, &claims(shares));
     let revision = revision(shares, &names);
     let mut tools = Vec::new();
-    let mut owners = Vec::new();
+    let mut ways = Vec::new();
     let mut upstreams = Vec::with_capacity(shares.len());
     for (owner, (share, exposed)) in shares.iter().zip(&names.exposed).enumerate() {
         let mut status = status(share);
@@ -40,7 +49,7 @@ pub(crate) fn build(endpoint: &EndpointId, naming: Naming, shares: &[Share]) -> 
                 continue;
             };
             tools.push(catalogue_tool(share, listed, exposed));
-            owners.push(owner);
+            ways.push(Way { owner, mirrored: Arc::clone(&listed.mirrored) });
         }
         upstreams.push(status);
     }
@@ -54,7 +63,7 @@ pub(crate) fn build(endpoint: &EndpointId, naming: Naming, shares: &[Share]) -> 
         upstreams,
         collisions: names.collisions,
     };
-    Built { catalogue, owners }
+    Built { catalogue, ways }
 }
 
 fn listed(share: &Share) -> &[ListedTool] {

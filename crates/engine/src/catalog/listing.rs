@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use mpe_mcp_protocol::header::MirroredParams;
 use mpe_mcp_protocol::tool::Tool;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use tracing::warn;
 
 use crate::upstream::Introduction;
-use crate::{ArgumentChecker, CheckerFactory, UpstreamConfig};
+use crate::{ArgumentChecker, CheckerFactory, Target, UpstreamConfig};
 
 /// One discovery's result. Immutable; the catalogue is put together from these.
 #[derive(Debug)]
@@ -42,6 +43,8 @@ impl Listing {
 pub(crate) struct ListedTool {
     pub(crate) tool: Tool,
     pub(crate) checker: Option<Arc<dyn ArgumentChecker>>,
+    /// Which arguments headers repeat.
+    pub(crate) mirrored: Arc<MirroredParams>,
 }
 
 impl std::fmt::Debug for ListedTool {
@@ -89,7 +92,10 @@ impl Listing {
                 continue;
             }
             if !names.insert(name.to_owned()) {
-                rejected.push((name.to_owned(), "the server lists the name twice; the first one is kept".to_owned()));
+                rejected.push((
+                    name.to_owned(),
+                    "the server lists the name twice; the first one is kept".to_owned(),
+                ));
                 continue;
             }
             tools.push(listed);
@@ -114,6 +120,13 @@ fn read_tool(
     if tool.name().is_empty() {
         return Err((String::new(), "the name is empty".to_owned()));
     }
+    let mirrored = match (MirroredParams::of(tool.input_schema()), &config.target) {
+        (Ok(mirrored), Target::Http { .. }) => mirrored,
+        // A client must not use such a tool over HTTP (MCP 2026-07-28, basic/transports/streamable-http).
+        (Err(error), Target::Http { .. }) => return Err((tool.name().to_owned(), error.to_string())),
+        // Without headers there is nothing to repeat.
+        (_, Target::Custom(_) | Target::Stdio { .. }) => MirroredParams::default(),
+    };
     let checker = checkers.and_then(|factory| match factory.compile(&tool) {
         Ok(checker) => Some(checker),
         Err(reason) => {
@@ -121,7 +134,7 @@ fn read_tool(
             None
         }
     });
-    Ok(ListedTool { tool, checker })
+    Ok(ListedTool { tool, checker, mirrored: Arc::new(mirrored) })
 }
 
 /// The name of something that is no tool, as far as it has one.

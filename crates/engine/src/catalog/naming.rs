@@ -157,11 +157,8 @@ fn hashed(wish: &str, key: &UpstreamKey, name: &str, salt: u32) -> String {
         .chain_update(name)
         .chain_update(salt.to_be_bytes())
         .finalize();
-    let kept: String = wish
-        .chars()
-        .map(|c| if is_portable_char(c) { c } else { '_' })
-        .take(MAX_NAME - HASH)
-        .collect();
+    let kept: String =
+        wish.chars().map(|c| if is_portable_char(c) { c } else { '_' }).take(MAX_NAME - HASH).collect();
     let hash = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
     format!("{kept}_{hash:08x}")
 }
