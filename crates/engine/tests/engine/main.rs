@@ -1,5 +1,7 @@
 //! The engine through its front door, in front of scripted upstreams and on paused time.
 
+#![allow(clippy::unwrap_used, reason = "test helpers say what they expect by unwrapping it")]
+
 mod batch;
 mod catalogue;
 mod dispatch;
