@@ -2,15 +2,23 @@
 //!
 //! Tools in, documents out. No IO; the same input gives the same bytes.
 
+mod arguments;
 mod check;
+mod coerce;
 mod error;
 pub mod functions;
 pub mod graphql;
+mod local;
+mod mapping;
+mod names;
 pub mod openapi;
 mod operation;
+mod operations;
 mod path;
+mod query;
 
-pub use check::{SchemaViolation, Validator};
+pub use check::{MAX_VIOLATIONS, SchemaViolation, Validator};
 pub use error::{SchemaError, SchemaErrorKind};
+pub use mapping::response_schema;
 pub use operation::{Location, Method, Operation, Operations, Parameter, ResponseMapping};
-pub use path::{PathTemplate, Segment};
+pub use path::{MAX_TEMPLATE_BYTES, PathTemplate, Segment};

@@ -2,8 +2,9 @@
 
 use mpe_mcp_protocol::tool::Tool;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
-use crate::{PathTemplate, SchemaError};
+use crate::{PathTemplate, SchemaError, SchemaViolation, arguments};
 
 /// The HTTP method of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,7 +33,7 @@ pub struct Parameter {
     pub location: Location,
     /// Whether it must be there.
     pub required: bool,
-    /// The argument's JSON Schema.
+    /// The argument's JSON Schema; its local references are relative to the tool's `inputSchema`.
     pub schema: Value,
 }
 
@@ -75,20 +76,13 @@ pub struct Operations {
     pub problems: Vec<SchemaError>,
 }
 
-impl Operations {
-    /// The operations of these tools, each with its tag (the upstream's key).
-    pub fn of<'a>(
-        tools: impl IntoIterator<Item = (&'a Tool, &'a str)>,
-        mappings: &[ResponseMapping],
-    ) -> Self {
-        let _ = (tools.into_iter().count(), mappings);
-        todo!()
-    }
-}
-
 impl Operation {
     /// The arguments object of a request: path variables and query pairs (both percent-decoded) coerced by schema,
     /// over the members of the JSON body. Body members keep their bytes.
+    ///
+    /// A scalar is read by its schema's type: `12` is a number for `integer`, a text for `string`; unions and type lists are
+    /// tried in order; without any type it is JSON where it reads as JSON, else a text. Lists repeat their name (`tag=a&tag=b`,
+    /// `tag[]=a`, `tag[0]=a`; in the path `a,b`). Objects spell `filter[name]=x` to any depth, or one JSON text.
     ///
     /// # Errors
     /// Every problem, by JSON Pointer into the arguments.
@@ -96,9 +90,8 @@ impl Operation {
         &self,
         path: &[(String, String)],
         query: &[(String, String)],
-        body: Option<&serde_json::value::RawValue>,
-    ) -> Result<Box<serde_json::value::RawValue>, Vec<crate::SchemaViolation>> {
-        let _ = (path, query, body);
-        todo!()
+        body: Option<&RawValue>,
+    ) -> Result<Box<RawValue>, Vec<SchemaViolation>> {
+        arguments::assemble(self, path, query, body)
     }
 }

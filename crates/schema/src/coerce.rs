@@ -1,0 +1,373 @@
+//! From the text of a path or query to JSON, guided by the schema.
+
+use indexmap::IndexMap;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::SchemaViolation;
+use crate::local::{MAX_HOPS, escape, follow};
+use crate::operations::properties;
+use crate::query::Text;
+
+/// The JSON text of what a query says, as `schema` understands it.
+///
+/// # Errors
+/// Every part that fits no alternative of its schema, by pointer.
+pub(crate) fn coerce(
+    root: &Value,
+    schema: &Value,
+    text: &Text,
+    at: &str,
+) -> Result<String, Vec<SchemaViolation>> {
+    match text {
+        Text::Members(members) => from_members(root, schema, members, at),
+        Text::Values(values) => from_values(root, schema, values, at),
+    }
+}
+
+/// The JSON text of one path segment: lists are separated by commas (OpenAPI's `simple` style).
+///
+/// # Errors
+/// As [`coerce`].
+pub(crate) fn coerce_segment(
+    root: &Value,
+    schema: &Value,
+    text: &str,
+    at: &str,
+) -> Result<String, Vec<SchemaViolation>> {
+    let alternatives = alternatives(root, schema);
+    let wants_list = alternatives.iter().all(|alternative| alternative.kind == Kind::Array);
+    if wants_list && !alternatives.is_empty() && !text.starts_with('[') {
+        let values: Vec<String> = text.split(',').map(str::to_owned).collect();
+        return from_values(root, schema, &values, at);
+    }
+    from_values(root, schema, &[text.to_owned()], at)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Any,
+    Array,
+    Boolean,
+    Integer,
+    Null,
+    Number,
+    Object,
+    String,
+}
+
+/// One way to satisfy a schema: the type it wants, and the schema that says more about it.
+struct Alternative<'a> {
+    kind: Kind,
+    schema: &'a Value,
+    /// The closed list of values, where there is one.
+    values: Option<Vec<&'a Value>>,
+}
+
+/// The alternatives of a schema in the order in which it lists them, through references, unions and `allOf`.
+fn alternatives<'a>(root: &'a Value, schema: &'a Value) -> Vec<Alternative<'a>> {
+    let mut found = Vec::new();
+    gather(root, schema, MAX_HOPS, &mut found);
+    found
+}
+
+fn gather<'a>(root: &'a Value, schema: &'a Value, hops: usize, found: &mut Vec<Alternative<'a>>) {
+    if hops == 0 || found.len() >= MAX_ALTERNATIVES {
+        return;
+    }
+    let schema = if says_nothing_itself(schema) { follow(root, schema) } else { schema };
+    if let Some(values) = closed_list(schema) {
+        return found.push(Alternative { kind: Kind::Any, schema, values: Some(values) });
+    }
+    match schema.get("type") {
+        Some(Value::String(name)) => {
+            if let Some(kind) = kind(name) {
+                return found.push(Alternative { kind, schema, values: None });
+            }
+        }
+        Some(Value::Array(names)) => {
+            for kind in names.iter().filter_map(Value::as_str).filter_map(kind) {
+                found.push(Alternative { kind, schema, values: None });
+            }
+            return;
+        }
+        _ => {}
+    }
+    for keyword in ["anyOf", "oneOf"] {
+        if let Some(parts) = schema.get(keyword).and_then(Value::as_array) {
+            for part in parts {
+                gather(root, part, hops - 1, found);
+            }
+            return;
+        }
+    }
+    if let Some(parts) = schema.get("allOf").and_then(Value::as_array) {
+        // Each part must hold; the one that names a type or a list of values decides how text is read.
+        for part in parts {
+            let mut inner = Vec::new();
+            gather(root, part, hops - 1, &mut inner);
+            if inner.iter().any(|alternative| alternative.kind != Kind::Any || alternative.values.is_some()) {
+                return found.extend(inner);
+            }
+        }
+    }
+    let has = |keyword: &str| schema.get(keyword).is_some();
+    let kind = if has("properties") || has("patternProperties") {
+        Kind::Object
+    } else if has("items") || has("prefixItems") {
+        Kind::Array
+    } else {
+        Kind::Any
+    };
+    found.push(Alternative { kind, schema, values: None });
+}
+
+/// Whether a schema is a bare reference: nothing beside it changes how text is read.
+fn says_nothing_itself(schema: &Value) -> bool {
+    ["type", "enum", "const", "anyOf", "oneOf", "allOf"].iter().all(|keyword| schema.get(keyword).is_none())
+}
+
+fn closed_list(schema: &Value) -> Option<Vec<&Value>> {
+    if let Some(value) = schema.get("const") {
+        return Some(vec![value]);
+    }
+    Some(schema.get("enum")?.as_array()?.iter().collect())
+}
+
+fn kind(name: &str) -> Option<Kind> {
+    Some(match name {
+        "array" => Kind::Array,
+        "boolean" => Kind::Boolean,
+        "integer" => Kind::Integer,
+        "null" => Kind::Null,
+        "number" => Kind::Number,
+        "object" => Kind::Object,
+        "string" => Kind::String,
+        _ => return None,
+    })
+}
+
+fn from_values(
+    root: &Value,
+    schema: &Value,
+    values: &[String],
+    at: &str,
+) -> Result<String, Vec<SchemaViolation>> {
+    let alternatives = alternatives(root, schema);
+    if let [only] = values {
+        for alternative in &alternatives {
+            if let Some(json) = scalar(alternative, only) {
+                return Ok(json);
+            }
+        }
+    }
+    let list = alternatives.iter().find(|alternative| alternative.kind == Kind::Array);
+    let untyped = alternatives.iter().find(|alternative| {
+        alternative.kind == Kind::Any && alternative.values.is_none() && values.len() > 1
+    });
+    if let Some(list) = list.or(untyped) {
+        let items = values.iter().map(|value| Text::Values(vec![value.clone()]));
+        return array(root, list.schema, items, at);
+    }
+    if values.len() > 1 {
+        let message = format!("given {} times; expected {}, once", values.len(), expected(&alternatives));
+        return Err(vec![SchemaViolation::new(at, message)]);
+    }
+    let given = values.first().map_or("", String::as_str);
+    let message = format!("expected {}, found {}", expected(&alternatives), quote(given));
+    Err(vec![SchemaViolation::new(at, message)])
+}
+
+/// A single text as this alternative's JSON; `None` when it does not fit.
+fn scalar(alternative: &Alternative<'_>, text: &str) -> Option<String> {
+    if let Some(values) = &alternative.values {
+        return listed(values, text);
+    }
+    match alternative.kind {
+        Kind::Any => Some(json(text).map_or_else(|| quoted(text), str::to_owned)),
+        Kind::Array => json(text).filter(|text| text.starts_with('[')).map(str::to_owned),
+        Kind::Boolean => matches!(text, "true" | "false").then(|| text.to_owned()),
+        Kind::Integer => is_integer(text).then(|| text.to_owned()),
+        Kind::Null => matches!(text, "" | "null").then(|| "null".to_owned()),
+        Kind::Number => is_number(text).then(|| text.to_owned()),
+        Kind::Object => json(text).filter(|text| text.starts_with('{')).map(str::to_owned),
+        Kind::String => Some(quoted(text)),
+    }
+}
+
+/// The listed value that this text spells: a string as itself, anything else as its JSON.
+fn listed(values: &[&Value], text: &str) -> Option<String> {
+    let spelled = |value: &&&Value| match value {
+        Value::String(own) => own == text,
+        Value::Null => matches!(text, "" | "null"),
+        Value::Number(own) => own.to_string() == text,
+        other => other.to_string() == text,
+    };
+    values.iter().find(spelled).map(|value| value.to_string())
+}
+
+fn array(
+    root: &Value,
+    schema: &Value,
+    items: impl Iterator<Item = Text>,
+    at: &str,
+) -> Result<String, Vec<SchemaViolation>> {
+    let anything = Value::Bool(true);
+    let mut parts = Vec::new();
+    let mut violations = Vec::new();
+    for (i, item) in items.enumerate() {
+        let own = item_schema(schema, i).unwrap_or(&anything);
+        match coerce(root, own, &item, &format!("{at}/{i}")) {
+            Ok(json) => parts.push(json),
+            Err(more) => violations.extend(more),
+        }
+    }
+    if violations.is_empty() { Ok(format!("[{}]", parts.join(","))) } else { Err(violations) }
+}
+
+fn item_schema(schema: &Value, i: usize) -> Option<&Value> {
+    if let Some(prefix) = schema.get("prefixItems").and_then(Value::as_array)
+        && let Some(own) = prefix.get(i)
+    {
+        return Some(own);
+    }
+    match schema.get("items")? {
+        Value::Array(prefix) => prefix.get(i).or_else(|| schema.get("additionalItems")),
+        own => Some(own),
+    }
+}
+
+fn from_members(
+    root: &Value,
+    schema: &Value,
+    members: &IndexMap<String, Text>,
+    at: &str,
+) -> Result<String, Vec<SchemaViolation>> {
+    let alternatives = alternatives(root, schema);
+    let mut failure: Option<Vec<SchemaViolation>> = None;
+    for alternative in alternatives.iter().filter(|alternative| alternative.values.is_none()) {
+        let outcome = match alternative.kind {
+            Kind::Array => match indexed(members) {
+                Some(items) => array(root, alternative.schema, items.into_iter(), at),
+                None => continue,
+            },
+            Kind::Any | Kind::Object => object(root, schema, alternative.schema, members, at),
+            _ => continue,
+        };
+        match outcome {
+            Ok(json) => return Ok(json),
+            // Of several alternatives the one that got furthest explains best; the first is a fair guess at it.
+            Err(violations) => failure = failure.or(Some(violations)),
+        }
+    }
+    Err(failure.unwrap_or_else(|| {
+        let message = format!("expected {}, found members in brackets", expected(&alternatives));
+        vec![SchemaViolation::new(at, message)]
+    }))
+}
+
+/// `a[0]=x&a[1]=y`: the items in order, when the members are exactly 0, 1, 2 …
+fn indexed(members: &IndexMap<String, Text>) -> Option<Vec<Text>> {
+    (0..members.len()).map(|i| members.get(&i.to_string()).cloned()).collect()
+}
+
+fn object(
+    root: &Value,
+    outer: &Value,
+    schema: &Value,
+    members: &IndexMap<String, Text>,
+    at: &str,
+) -> Result<String, Vec<SchemaViolation>> {
+    let anything = Value::Bool(true);
+    // `outer` may join what `schema` says with more (`allOf`), so both are asked.
+    let known: Vec<(&str, &Value)> =
+        properties(root, schema).into_iter().chain(properties(root, outer)).collect();
+    let further = follow(root, schema).get("additionalProperties");
+    let mut parts = Vec::new();
+    let mut violations = Vec::new();
+    for (name, text) in members {
+        let here = format!("{at}/{}", escape(name));
+        let own = match known.iter().find(|(other, _)| other == name) {
+            Some((_, own)) => own,
+            None if further == Some(&Value::Bool(false)) => {
+                let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+                let message = format!("no such member; expected one of: {}", names.join(", "));
+                violations.push(SchemaViolation::new(here, message));
+                continue;
+            }
+            None => further.unwrap_or(&anything),
+        };
+        match coerce(root, own, text, &here) {
+            Ok(json) => parts.push(format!("{}:{json}", quoted(name))),
+            Err(more) => violations.extend(more),
+        }
+    }
+    if violations.is_empty() { Ok(format!("{{{}}}", parts.join(","))) } else { Err(violations) }
+}
+
+/// A JSON string literal.
+pub(crate) fn quoted(text: &str) -> String {
+    Value::from(text).to_string()
+}
+
+/// The text itself, without surrounding white space, when it is JSON that can be read again.
+fn json(text: &str) -> Option<&str> {
+    let text = text.trim();
+    serde_json::from_str::<Value>(text).ok()?;
+    Some(text)
+}
+
+/// An integer as JSON writes it, of any size: its digits are passed on, never a machine word.
+fn is_integer(text: &str) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    plain && (digits.len() == 1 || !digits.starts_with('0'))
+}
+
+fn is_number(text: &str) -> bool {
+    let begins = text.starts_with(|c: char| c == '-' || c.is_ascii_digit());
+    begins && !text.ends_with(char::is_whitespace) && serde_json::from_str::<&RawValue>(text).is_ok()
+}
+
+fn expected(alternatives: &[Alternative<'_>]) -> String {
+    let mut words: Vec<String> = Vec::new();
+    for alternative in alternatives {
+        let word = match &alternative.values {
+            Some(values) => {
+                let shown: Vec<String> = values.iter().take(MAX_SHOWN).map(ToString::to_string).collect();
+                let more = if values.len() > MAX_SHOWN { ", …" } else { "" };
+                format!("one of {}{more}", shown.join(", "))
+            }
+            None => match alternative.kind {
+                Kind::Any => "a value",
+                Kind::Array => "a list",
+                Kind::Boolean => "`true` or `false`",
+                Kind::Integer => "an integer",
+                Kind::Null => "`null`",
+                Kind::Number => "a number",
+                Kind::Object => "an object",
+                Kind::String => "a text",
+            }
+            .to_owned(),
+        };
+        if !words.contains(&word) {
+            words.push(word);
+        }
+    }
+    if words.is_empty() { "nothing (its schema allows no value)".to_owned() } else { words.join(" or ") }
+}
+
+/// The text in backquotes, short.
+fn quote(text: &str) -> String {
+    let mut short: String = text.chars().take(64).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    format!("`{short}`")
+}
+
+/// Alternatives looked at, at most: a union of more is not written by hand.
+const MAX_ALTERNATIVES: usize = 256;
+
+/// Listed values shown in a message, at most.
+const MAX_SHOWN: usize = 12;
