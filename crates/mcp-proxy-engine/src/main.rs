@@ -1,2 +1,11 @@
 //! The `mcp-proxy-engine` command.
-fn main() {}
+
+mod cli;
+
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> std::process::ExitCode {
+    cli::run()
+}

@@ -7,6 +7,7 @@
 mod de;
 mod expand;
 mod node;
+mod print;
 mod problem;
 mod read;
 mod resolve;
@@ -16,6 +17,8 @@ mod values;
 #[cfg(test)]
 mod tests;
 
+use std::cell::RefCell;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 pub use node::Position;
@@ -23,8 +26,8 @@ pub use problem::{ConfigError, Problem};
 pub use read::Format;
 pub use resolve::Settings;
 pub use shape::{
-    ApiServer, Config, Endpoint, Era, Http2Config, InternalMcp, Limits, Log, LogFormat, Naming, Preset,
-    Server, ServerKind, Tls,
+    ApiServer, Breaker, Config, Endpoint, Era, Http2Config, InternalMcp, Limits, Log, LogFormat, Naming,
+    Preset, Retry, Server, ServerKind, Tls,
 };
 pub use values::{Count, Secret, Size, Span};
 
@@ -32,16 +35,30 @@ use expand::Lookup;
 use node::{KeyPath, Node};
 
 /// A configuration and where each of its keys stands.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Source {
     /// The configuration.
     pub config: Config,
     file: String,
     base: PathBuf,
+    format: Format,
     tree: Node,
+    /// Every variable that was replaced, with its value: none of these is ever printed.
+    variables: Vec<(String, String)>,
     /// What decoding had to cut out; with it every problem that only follows from the cut is silent.
     cut: Vec<KeyPath>,
     problems: Vec<Problem>,
+}
+
+impl std::fmt::Debug for Source {
+    /// Without tree and variables: they hold secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Source")
+            .field("file", &self.file)
+            .field("config", &self.config)
+            .field("problems", &self.problems)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Source {
@@ -83,15 +100,25 @@ impl Source {
                 message: error.message,
             }])
         })?;
+        let variables = RefCell::new(Vec::new());
+        let noting = |name: &str| {
+            let value = lookup(name);
+            variables.borrow_mut().extend(value.clone().map(|value| (name.to_owned(), value)));
+            value
+        };
         let mut source = Self {
             config: Config::default(),
             file,
             base,
+            format,
             tree: tree.clone(),
+            variables: Vec::new(),
             cut: Vec::new(),
             problems: Vec::new(),
         };
-        for (path, message) in expand::expand(&mut tree, lookup) {
+        let unset = expand::expand(&mut tree, &noting);
+        source.variables = variables.into_inner();
+        for (path, message) in unset {
             source.report(&path, message);
             // The string as it stands must not reach a server, nor cause a second message.
             tree.remove(&path.up_to_list());
@@ -119,6 +146,8 @@ impl Source {
             config,
             file: "<configuration>".to_owned(),
             base: PathBuf::new(),
+            format: Format::Toml,
+            variables: Vec::new(),
             tree: Node { at, value: node::Value::Map(Vec::new()) },
             cut: Vec::new(),
             problems: Vec::new(),
@@ -137,6 +166,11 @@ impl Source {
             message: message.into(),
         });
     }
+}
+
+/// Where to listen unless somebody says otherwise: the loopback address, port 8080.
+pub fn default_listen() -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))
 }
 
 /// The JSON Schema (2020-12) of a configuration file.

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
+use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, Uri};
 use indexmap::IndexMap;
@@ -12,15 +12,16 @@ use mpe_mcp_protocol::version::ProtocolVersion;
 use mpe_schema::openapi::DocumentInfo;
 use mpe_schema::{PathTemplate, ResponseMapping};
 use mpe_transport::{PoolConfig, TlsConfig, Wire};
+use serde_json::{Value, json};
 
-use super::Source;
 use super::node::KeyPath;
 use super::problem::ConfigError;
 use super::shape::{
-    ApiServer, Config, Endpoint, Era, Http2Config, InternalMcp, Limits, Log, Naming, Preset, Server,
-    ServerKind, Tls,
+    ApiServer, Breaker, Config, Endpoint, Era, Http2Config, InternalMcp, Limits, Log, Naming, Preset, Retry,
+    Server, ServerKind, Tls,
 };
-use super::values::Secret;
+use super::values::{Count, Secret, Size, Span};
+use super::{Source, default_listen};
 
 /// A configuration that makes sense: everything that engine, gateway and process are built from.
 #[derive(Clone)]
@@ -44,6 +45,19 @@ pub struct Settings {
 
 /// The server made of `internal_mcp`.
 const INTERNAL: &str = "internal";
+
+/// Bytes of `session_secret`, at least: 128 bits, as the gateway asks.
+const SHORTEST_SECRET: usize = 16;
+
+/// Limits that belong to the HTTP face, not to an endpoint or a server.
+fn face_limits(limits: &Limits) -> [(&'static str, bool); 4] {
+    [
+        ("max_body", limits.max_body.is_some()),
+        ("max_connections", limits.max_connections.is_some()),
+        ("max_listeners", limits.max_listeners.is_some()),
+        ("max_requests", limits.max_requests.is_some()),
+    ]
+}
 
 /// Header names that the engine sets itself, or that HTTP/2 forbids (RFC 9113 §8.2.2).
 const RESERVED_HEADERS: [&str; 16] = [
@@ -86,6 +100,7 @@ impl Source {
         let mut notices = Vec::new();
         let mut endpoints = Vec::new();
         let mut gateway = self.gateway(config);
+        gateway.default_endpoint = EndpointId::new(root_id.as_str());
         let tenants = std::iter::once((root.clone(), root_id.clone(), root_tenant(config))).chain(
             config
                 .endpoints
@@ -102,10 +117,7 @@ impl Source {
                         "this is the default endpoint's name; give its settings at the top of the file",
                     );
                 }
-                for (key, given) in [
-                    ("max_body", tenant.limits.max_body.is_some()),
-                    ("max_requests", tenant.limits.max_requests.is_some()),
-                ] {
+                for (key, given) in face_limits(&tenant.limits) {
                     if given {
                         self.report(
                             &path.key("limits").key(key),
@@ -114,8 +126,7 @@ impl Source {
                     }
                 }
             }
-            // Faces know the endpoint at the root by one name, whatever the operator calls it.
-            let id = if is_root { EndpointId::default() } else { EndpointId::new(name.as_str()) };
+            let id = EndpointId::new(name.as_str());
             let upstreams = self.upstreams(&path, &tenant, &name, &pool);
             if upstreams.is_empty() && (!is_root || config.endpoints.is_empty()) {
                 notices.push(format!("the endpoint `{name}` has no server: it will show no tools"));
@@ -128,7 +139,7 @@ impl Source {
             gateway.endpoints.insert(id, view);
         }
         Settings {
-            listen: config.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080))),
+            listen: config.listen.unwrap_or_else(default_listen),
             endpoints,
             pool,
             tls: config.tls.as_ref().map(|tls| self.tls(tls)).unwrap_or_default(),
@@ -143,22 +154,23 @@ impl Source {
         if let Some(size) = config.limits.max_body {
             gateway.max_body_bytes = usize::try_from(size.get()).unwrap_or(usize::MAX);
         }
-        if let Some(count) = config.limits.max_requests {
-            gateway.max_requests = count.get();
-        }
-        if let Some(drain) = config.drain {
-            gateway.drain = drain.get();
-        }
+        set(&mut gateway.max_requests, config.limits.max_requests.map(Count::get));
+        set(&mut gateway.max_connections, config.limits.max_connections.map(Count::get));
+        set(&mut gateway.max_listeners, config.limits.max_listeners.map(Count::get));
+        set(&mut gateway.max_batch, config.limits.max_batch.map(Count::get));
+        gateway.secret = self.secret(config.session_secret.as_ref());
+        set(&mut gateway.drain, config.drain.map(Span::get));
         gateway.check_mcp_arguments = config.check_mcp_arguments;
         gateway.allowed_hosts.clone_from(&config.allowed_hosts);
         gateway.allowed_origins.clone_from(&config.allowed_origins);
         for (index, origin) in config.allowed_origins.iter().enumerate() {
-            let is_origin = origin.parse::<Uri>().is_ok_and(|uri| {
-                uri.scheme().is_some()
-                    && uri.authority().is_some()
-                    && uri.path() == "/"
-                    && !origin.ends_with('/')
-            });
+            let is_origin = origin == "*"
+                || origin.parse::<Uri>().is_ok_and(|uri| {
+                    uri.scheme().is_some()
+                        && uri.authority().is_some()
+                        && uri.path() == "/"
+                        && !origin.ends_with('/')
+                });
             if !is_origin {
                 self.report(
                     &KeyPath::of(["allowed_origins"]).index(index),
@@ -175,6 +187,19 @@ impl Source {
             }
         }
         gateway
+    }
+
+    fn secret(&mut self, secret: Option<&Secret>) -> Option<Arc<[u8]>> {
+        let bytes = secret?.expose().as_bytes();
+        if bytes.len() < SHORTEST_SECRET {
+            self.report(
+                &KeyPath::of(["session_secret"]),
+                format!(
+                    "expected at least {SHORTEST_SECRET} random bytes, such as `openssl rand -hex 32` prints"
+                ),
+            );
+        }
+        Some(bytes.into())
     }
 
     fn check_endpoint_id(&mut self, path: &KeyPath, id: &str) {
@@ -264,11 +289,8 @@ impl Source {
     fn target(&mut self, path: &KeyPath, server: &Server) -> Option<Target> {
         let before = self.problems.len();
         if let Some(limits) = &server.limits {
-            for (key, given) in [
-                ("max_batch", limits.max_batch.is_some()),
-                ("max_body", limits.max_body.is_some()),
-                ("max_requests", limits.max_requests.is_some()),
-            ] {
+            let batch = ("max_batch", limits.max_batch.is_some());
+            for (key, given) in std::iter::once(batch).chain(face_limits(limits)) {
                 if given {
                     self.report(
                         &path.key("limits").key(key),
@@ -466,13 +488,18 @@ fn internal_server(internal: &InternalMcp, endpoint: &str) -> Server {
 fn upstream(key: &str, target: Target, server: &Server, pool: &PoolConfig) -> UpstreamConfig {
     let mut upstream = UpstreamConfig::new(key, target);
     upstream.timeout = server.timeout.map_or(pool.request_timeout, |span| span.get());
-    if let Some(refresh) = server.refresh {
-        upstream.refresh = refresh.get();
-    }
+    set(&mut upstream.refresh, server.refresh.map(Span::get));
     upstream.era = era(server.era);
-    upstream.trust_annotations = server.trust_annotations.unwrap_or(upstream.trust_annotations);
+    set(&mut upstream.trust_annotations, server.trust_annotations);
     upstream.allow.clone_from(&server.allow);
     upstream.deny.clone_from(&server.deny);
+    upstream.repeatable.clone_from(&server.repeatable);
+    if let Some(given) = &server.retry {
+        retry(&mut upstream.retry, given);
+    }
+    if let Some(given) = &server.breaker {
+        breaker(&mut upstream.breaker, given);
+    }
     if let Some(given) = &server.limits {
         upstream.limits = limits(given, true);
     }
@@ -508,11 +535,37 @@ fn limits(given: &Limits, concurrent: bool) -> mpe_engine::Limits {
         (&mut limits.max_waiting, given.max_waiting),
         (&mut limits.max_batch, given.max_batch),
     ] {
-        if let Some(count) = count {
-            *target = count.get();
-        }
+        set(target, count.map(Count::get));
     }
     limits
+}
+
+fn retry(retry: &mut mpe_engine::RetryConfig, given: &Retry) {
+    for (target, count) in [
+        (&mut retry.max_attempts, given.max_attempts),
+        (&mut retry.budget, given.budget),
+        (&mut retry.calls_per_retry, given.calls_per_retry),
+    ] {
+        set(target, count.map(Count::small));
+    }
+    set(&mut retry.first_pause, given.first_pause.map(Span::get));
+    set(&mut retry.max_pause, given.max_pause.map(Span::get));
+}
+
+fn breaker(breaker: &mut mpe_engine::BreakerConfig, given: &Breaker) {
+    set(&mut breaker.failures, given.failures.map(Count::small));
+    set(&mut breaker.first_pause, given.first_pause.map(Span::get));
+    set(&mut breaker.max_pause, given.max_pause.map(Span::get));
+    if given.enabled == Some(false) {
+        breaker.failures = 0;
+    }
+}
+
+/// Puts a given value in place of the default.
+fn set<T>(target: &mut T, given: Option<T>) {
+    if let Some(given) = given {
+        *target = given;
+    }
 }
 
 fn pool(config: &Http2Config) -> PoolConfig {
@@ -528,27 +581,35 @@ fn pool(config: &Http2Config) -> PoolConfig {
         (&mut pool.max_streams, config.max_streams),
         (&mut pool.max_waiting, config.max_waiting),
     ] {
-        if let Some(count) = count {
-            *target = count.get();
-        }
+        set(target, count.map(Count::get));
     }
     for (target, span) in [
         (&mut pool.keepalive_expiry, config.keepalive_expiry),
         (&mut pool.request_timeout, config.request_timeout),
         (&mut pool.connect_timeout, config.connect_timeout),
     ] {
-        let target: &mut Duration = target;
-        if let Some(span) = span {
-            *target = span.get();
-        }
+        set(target, span.map(Span::get));
     }
-    if let Some(enable_http2) = config.enable_http2 {
-        pool.enable_http2 = enable_http2;
-    }
-    if let Some(size) = config.max_response {
-        pool.max_response_bytes = size.get();
-    }
+    set(&mut pool.enable_http2, config.enable_http2);
+    set(&mut pool.max_response_bytes, config.max_response.map(Size::get));
     pool
+}
+
+/// The options in effect, spelled as in a file.
+pub(super) fn effective_http2(config: &Http2Config) -> Value {
+    let pool = pool(config);
+    json!({
+        "enable_http2": pool.enable_http2,
+        "max_connections": pool.max_connections,
+        "max_keepalive_connections": pool.max_keepalive_connections,
+        "keepalive_expiry": pool.keepalive_expiry.as_secs_f64(),
+        "request_timeout": pool.request_timeout.as_secs_f64(),
+        "enable_concurrent_requests": concurrent(config),
+        "connect_timeout": pool.connect_timeout.as_secs_f64(),
+        "max_streams": pool.max_streams,
+        "max_waiting": pool.max_waiting,
+        "max_response": pool.max_response_bytes,
+    })
 }
 
 /// Whether calls may run at once: `enable_concurrent_requests`, else what the preset says.

@@ -80,9 +80,13 @@ pub struct Config {
     /// `Host` values accepted beside loopback names. Empty: any, when bound to a public address.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub allowed_hosts: Vec<String>,
-    /// `Origin` values accepted beside loopback ones.
+    /// `Origin` values accepted beside loopback ones, for web pages elsewhere; `*` is any.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub allowed_origins: Vec<String>,
+    /// What session tokens, cursors and request states are sealed with: at least 16 random bytes, the same for every
+    /// replica. Default: fresh randomness, so that they end with the process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_secret: Option<Secret>,
     /// Check the arguments of known tools over MCP too. Default: no, the server's own answer is what an MCP client
     /// expects.
     pub check_mcp_arguments: bool,
@@ -121,7 +125,7 @@ pub struct Endpoint {
     pub mcp_servers: IndexMap<String, Server>,
     /// As at the top.
     pub naming: Naming,
-    /// As at the top, but for the two that belong to the HTTP face (`max_body`, `max_requests`).
+    /// As at the top, but for those that belong to the HTTP face.
     pub limits: Limits,
 }
 
@@ -201,9 +205,57 @@ pub struct Server {
     /// Believe the server's `readOnlyHint` and `idempotentHint` when a failed call might be repeated. Default: yes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trust_annotations: Option<bool>,
+    /// Tools that may run twice whatever the server says of them, by the server's own names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub repeatable: Vec<String>,
+    /// How often and how quickly failed calls are sent again, where they may be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+    /// When the server counts as down.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<Breaker>,
     /// What may go on at once with this server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
+}
+
+/// How often and how quickly failed calls are sent again.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retry {
+    /// Attempts of one call, the first included; 1 turns retries off. Default: 3.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_attempts: Option<Count>,
+    /// The longest pause before the second attempt; doubled for each further one. Default: 100 ms.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_pause: Option<Span>,
+    /// No pause is drawn from a longer range. Default: 2 s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_pause: Option<Span>,
+    /// Retries at once, beyond those that calls earn. Default: 10.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Count>,
+    /// Calls that earn one further retry. Default: 10.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calls_per_retry: Option<Count>,
+}
+
+/// When a server counts as down, so that calls fail at once instead of waiting for it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Breaker {
+    /// Off: it never counts as down. Default: on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+    /// Failures in a row until then. Default: 5.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failures: Option<Count>,
+    /// How long it is left alone at first; doubled whenever it still does not answer. Default: 1 s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_pause: Option<Span>,
+    /// It is never left alone for longer. Default: 30 s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_pause: Option<Span>,
 }
 
 /// How a server is reached.
@@ -281,6 +333,12 @@ pub struct Limits {
     /// Requests under way at once over every face (top level only). Default: 4096.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_requests: Option<Count>,
+    /// Open connections to the HTTP face (top level only). Default: 10000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<Count>,
+    /// Open streams of clients that wait for changes (top level only). Default: 1024.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_listeners: Option<Count>,
 }
 
 /// The Python product's connection options, and the limits it lacked.

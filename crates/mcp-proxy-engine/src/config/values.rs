@@ -73,6 +73,14 @@ impl Span {
     }
 }
 
+impl std::str::FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::parse(text).map_err(|reason| format!("expected a time such as `250ms`, `30s`, `5m`: {reason}"))
+    }
+}
+
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct SpanVisitor;
@@ -216,6 +224,11 @@ impl Count {
     /// The number.
     pub fn get(self) -> usize {
         self.0 as usize
+    }
+
+    /// The number, for those who count in 32 bits.
+    pub fn small(self) -> u32 {
+        self.0
     }
 }
 

@@ -1,0 +1,98 @@
+//! `docs/errors.md` and `docs/metrics.md`, from the tables that also run.
+
+use std::fmt::Write;
+
+use mcp_proxy_engine::engine::retry::{self, Decision, Repeatability};
+use mcp_proxy_engine::engine::{CallErrorKind, METRICS};
+use mcp_proxy_engine::gateway::error_table;
+use mcp_proxy_engine::transport::Sent;
+use serde_json::Value;
+
+use super::{PREAMBLE, row};
+
+pub(super) fn errors() -> String {
+    let mut page = format!(
+        "{PREAMBLE}\n\n# Errors\n\nEvery error has one kind, and every face says it in its own language: REST and the documents \
+         as a problem (RFC 9457) of type `urn:mcp-proxy-engine:problem:…`, MCP as a JSON-RPC error, GraphQL as \
+         `extensions.code`. A tool that ran and failed is no error over MCP (`isError` is a result there).\n\n\
+         | problem | | status | JSON-RPC | GraphQL | again? | log |\n|---|---|---|---|---|---|---|\n"
+    );
+    for error in error_table() {
+        let fields = serde_json::to_value(error).expect("a row of plain values");
+        let field = |name: &str| match &fields[name] {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        page.push_str(&row([
+            &format!("`{}`", field("problem")),
+            error.title,
+            &field("status"),
+            &field("json_rpc"),
+            &format!("`{}`", error.graphql),
+            &field("retry"),
+            &field("log"),
+        ]));
+    }
+    page.push_str(
+        "\n## What the engine sends again by itself\n\nWithin the deadline, the attempts and the retry budget of the server. \
+         *Unsent*: the server provably has not seen the call. Whether a call may run twice is the server's word \
+         (`readOnlyHint`, `idempotentHint`, where `trust_annotations` is on) or the operator's (`repeatable`).\n\n\
+         | failure | unsent | sent, may run twice | sent, must run once |\n|---|---|---|---|\n",
+    );
+    retries(&mut page);
+    page
+}
+
+fn retries(page: &mut String) {
+    let table = retry::table();
+    let mut failures: Vec<CallErrorKind> = table.iter().map(|row| row.failure).collect();
+    failures.dedup();
+    for failure in failures {
+        let says = |sent: Sent, repeatability: &[Repeatability]| {
+            let decisions: Vec<Decision> = table
+                .iter()
+                .filter(|row| row.failure == failure && row.sent == sent)
+                .filter(|row| repeatability.contains(&row.repeatability))
+                .map(|row| row.decision)
+                .collect();
+            match decisions.as_slice() {
+                all if all.iter().all(|decision| *decision == Decision::Retry) => "again",
+                all if all.iter().all(|decision| *decision == Decision::GiveUp) => {
+                    "the failure is the answer"
+                }
+                _ => "depends",
+            }
+        };
+        let twice = [Repeatability::Idempotent, Repeatability::Operator, Repeatability::ReadOnly];
+        page.push_str(&row([
+            &format!("`{}`", failure.as_str()),
+            says(Sent::No, &Repeatability::ALL),
+            says(Sent::Maybe, &twice),
+            says(Sent::Maybe, &[Repeatability::Once]),
+        ]));
+    }
+}
+
+pub(super) fn metrics() -> String {
+    let mut page = format!(
+        "{PREAMBLE}\n\n# Metrics\n\n`GET /metrics` has them in Prometheus' text format. Labels come from the configuration, \
+         never from callers or servers.\n\n| metric | kind | unit | labels | |\n|---|---|---|---|---|\n"
+    );
+    for metric in METRICS {
+        let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+        page.push_str(&row([
+            &format!("`{}`", metric.name),
+            metric.kind,
+            metric.unit,
+            &labels.join(", "),
+            metric.help,
+        ]));
+    }
+    let _ = writeln!(
+        page,
+        "\n`GET /performance` has the Python product's record of each server, field for field: `total_requests`, \
+         `successful_requests`, `failed_requests`, `success_rate_percent`, `avg_latency_ms`, `http2_requests`, \
+         `http1_requests`, `http2_usage_percent`, `max_concurrent_requests`."
+    );
+    page
+}

@@ -1,0 +1,60 @@
+//! The command line: results on standard output, everything else on standard error, exit codes that mean something.
+
+mod args;
+mod batch;
+mod call;
+mod check;
+mod codegen;
+mod documents;
+mod exit;
+mod logging;
+mod metrics;
+mod output;
+mod serve;
+mod source;
+mod tools;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Args, Command};
+use exit::{Exit, Failure};
+
+/// Reads the arguments, does as they say, and tells the shell how it went.
+pub(crate) fn run() -> ExitCode {
+    let args = Args::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            output::error(&format!("the runtime does not start: {error}"));
+            return Exit::System.into();
+        }
+    };
+    let outcome = runtime.block_on(dispatch(args));
+    // A blocking read of standard input must not keep the process alive.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(exit) => exit.into(),
+        Err(Failure { exit, message }) => {
+            if !message.is_empty() {
+                output::error(&message);
+            }
+            exit.into()
+        }
+    }
+}
+
+async fn dispatch(args: Args) -> Result<Exit, Failure> {
+    let Args { command, log } = args;
+    match command {
+        Command::Batch(args) => batch::run(args, &log).await,
+        Command::Call(args) => call::run(args, &log).await,
+        Command::Check(args) => check::run(args, &log).await,
+        Command::Codegen(args) => codegen::run(args, &log).await,
+        Command::Graphql(args) => documents::graphql(args, &log).await,
+        Command::Openapi(args) => documents::openapi(args, &log).await,
+        Command::Serve(args) => serve::run(args, &log).await,
+        Command::Tools(args) => tools::run(args, &log).await,
+    }
+}

@@ -1,0 +1,144 @@
+//! Collecting what an engine needs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mpe_engine::{Engine, UpstreamConfig};
+use mpe_gateway::Gateway;
+use serde_json::json;
+
+use super::{Error, McpProxyEngine};
+use crate::config::{Config, Server, Settings, Source};
+use crate::demo::Demo;
+
+/// Renders `/metrics`.
+type Metrics = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// Collects what an engine needs.
+#[derive(Clone)]
+#[must_use = "an engine starts with `start`"]
+pub struct McpProxyEngineBuilder {
+    source: Option<Source>,
+    servers: Vec<(String, String)>,
+    upstreams: Vec<UpstreamConfig>,
+    demo: bool,
+    metrics: Option<Metrics>,
+    wait: Duration,
+}
+
+impl Default for McpProxyEngineBuilder {
+    fn default() -> Self {
+        Self {
+            source: None,
+            servers: Vec::new(),
+            upstreams: Vec::new(),
+            demo: false,
+            metrics: None,
+            wait: Duration::from_secs(5),
+        }
+    }
+}
+
+impl McpProxyEngineBuilder {
+    /// A configuration that was read before. Default: every default, no server.
+    pub fn source(mut self, source: Source) -> Self {
+        self.source = Some(source);
+        self
+    }
+
+    /// A configuration made in code.
+    pub fn config(self, config: Config) -> Self {
+        self.source(Source::of(config))
+    }
+
+    /// Adds the MCP server at `url` to the default endpoint.
+    pub fn server(mut self, key: impl Into<String>, url: impl Into<String>) -> Self {
+        self.servers.push((key.into(), url.into()));
+        self
+    }
+
+    /// Adds any upstream (a Lambda function, a test) to the default endpoint.
+    pub fn upstream(mut self, upstream: UpstreamConfig) -> Self {
+        self.upstreams.push(upstream);
+        self
+    }
+
+    /// Adds the demo server, and its `GET /get_user/{user_id}`.
+    pub fn demo(mut self) -> Self {
+        self.demo = true;
+        self
+    }
+
+    /// Who renders `/metrics`. Default: nobody, it answers 404.
+    pub fn metrics(mut self, render: impl Fn() -> String + Send + Sync + 'static) -> Self {
+        self.metrics = Some(Arc::new(render));
+        self
+    }
+
+    /// How long [`start`](Self::start) waits for the servers' tools. Default: 5 s. Zero: not at all.
+    pub fn wait(mut self, limit: Duration) -> Self {
+        self.wait = limit;
+        self
+    }
+
+    /// Starts the engine and waits until every server has answered or failed once, at most as long as
+    /// [`wait`](Self::wait) says. A server that is down stops nothing: its tools appear when it does.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](super::ErrorKind::Config), [`ErrorKind::Demo`](super::ErrorKind::Demo),
+    /// [`ErrorKind::Start`](super::ErrorKind::Start).
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends what was started.
+    pub async fn start(self) -> Result<McpProxyEngine, Error> {
+        let mut source = self.source.unwrap_or_else(|| Source::of(Config::default()));
+        for (key, url) in self.servers {
+            source.config.mcp_servers.insert(key, Server { url: Some(url), ..Server::default() });
+        }
+        if self.demo {
+            demo_mappings(&mut source.config);
+        }
+        let mut settings = source.settings()?;
+        let demo = if self.demo { Some(Arc::new(Demo::start().await.map_err(Error::demo)?)) } else { None };
+        let id = settings.gateway.default_endpoint.clone();
+        let root = settings.endpoints.iter_mut().find(|endpoint| endpoint.id == id);
+        let root = root.expect("a configuration always has a default endpoint");
+        root.upstreams.extend(self.upstreams);
+        root.upstreams.extend(demo.iter().map(|demo| demo.upstream()));
+        settings.gateway.metrics = self.metrics;
+
+        let wait = self.wait;
+        let proxy = launch(settings, demo)?;
+        if !wait.is_zero() {
+            // Whoever has not answered by then is looked for in the background.
+            let _ = proxy.ready(wait).await;
+        }
+        Ok(proxy)
+    }
+}
+
+fn launch(settings: Settings, demo: Option<Arc<Demo>>) -> Result<McpProxyEngine, Error> {
+    let drain = settings.gateway.drain;
+    let root = settings.gateway.default_endpoint.clone();
+    let mut engine = Engine::builder().pool(settings.pool).tls(settings.tls);
+    for endpoint in settings.endpoints {
+        engine = engine.endpoint(endpoint);
+    }
+    let gateway = Gateway::start(engine, settings.gateway).map_err(Error::start)?;
+    Ok(McpProxyEngine { gateway, demo, root, drain, notices: settings.notices.into() })
+}
+
+/// The mapped paths that the Python product's examples use.
+fn demo_mappings(config: &mut Config) {
+    let user = json!({
+        "type": "object",
+        "properties": {
+            "id": { "type": "string" },
+            "name": { "type": "string" },
+            "email": { "type": "string" },
+            "city": { "type": "string" },
+        },
+    });
+    config.response_mappings.entry("/get_user/{user_id}".to_owned()).or_insert(user);
+    config.title.get_or_insert_with(|| "MCP Proxy Engine demo".to_owned());
+}
