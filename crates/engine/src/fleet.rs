@@ -204,13 +204,7 @@ impl Fleet {
     fn connect(&self, config: &UpstreamConfig) -> Result<Arc<dyn Upstream>, CallError> {
         match &config.target {
             Target::Custom(upstream) => Ok(Arc::clone(upstream)),
-            Target::Http { .. } | Target::Stdio { .. } => {
-                let _pool = self.pool()?;
-                Err(misconfigured(format!(
-                    "upstream '{}': this build reaches custom upstreams only",
-                    config.key
-                )))
-            }
+            Target::Http { .. } | Target::Stdio { .. } => crate::upstream::connect(config, &self.pool()?),
         }
     }
 

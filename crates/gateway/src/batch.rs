@@ -20,17 +20,21 @@ pub(crate) async fn handle(mut inbound: Inbound) -> http::Response<Body> {
         Ok(calls) => calls,
         Err(problem) => return problem.into_response(),
     };
-    let tools: Vec<String> = calls.iter().map(|call| call.tool.clone()).collect();
-    let outcomes = inbound.gateway.engine().call_many(calls).await;
-    let mut body = vec![b'['];
-    for (tool, outcome) in tools.iter().zip(&outcomes) {
-        if body.len() > 1 {
-            body.push(b',');
+    let mut items = Vec::with_capacity(calls.len());
+    let mut known = Vec::with_capacity(calls.len());
+    for call in calls {
+        items.push((call.tool.clone(), rest::unlisted(&inbound, &call.tool)));
+        if items.last().is_some_and(|(_, problem)| problem.is_none()) {
+            known.push(call);
         }
-        body.extend(item(tool, outcome));
     }
-    body.push(b']');
-    body::response(StatusCode::OK, "application/json", body)
+    let mut outcomes = inbound.gateway.engine().call_many(known).await.into_iter();
+    let rendered = items.into_iter().map(|(tool, unlisted)| match unlisted {
+        Some(problem) => refused(&tool, &problem),
+        None => outcomes.next().map(|outcome| item(&tool, &outcome)).unwrap_or_default(),
+    });
+    let body = rendered.collect::<Vec<_>>();
+    body::response(StatusCode::OK, "application/json", [&b"["[..], &body.join(&b","[..]), b"]"].concat())
 }
 
 /// The calls of a request. One that cannot be read makes the whole request a 400 that names it, before anything runs.
@@ -73,20 +77,24 @@ async fn calls_of(inbound: &mut Inbound) -> Result<Vec<ToolCall>, Problem> {
 }
 
 /// One result or problem.
-pub(crate) fn item(tool: &str, outcome: &Result<ToolOutcome, CallError>) -> Vec<u8> {
+fn item(tool: &str, outcome: &Result<ToolOutcome, CallError>) -> Vec<u8> {
     let mut item = ObjectWriter::new();
     item.string("tool", tool);
     match outcome {
         Ok(outcome) if outcome.kind == OutcomeKind::Complete => {
             item.raw("result", render::value(&outcome.result).get());
         }
-        Ok(outcome) => {
-            item.raw("problem", render::failure(outcome).to_json().get());
-        }
+        Ok(outcome) => return refused(tool, &render::failure(outcome)),
         Err(error) => {
             log_call_error(error, tool);
-            item.raw("problem", Problem::of_call(error).to_json().get());
+            return refused(tool, &Problem::of_call(error));
         }
     }
+    item.finish()
+}
+
+fn refused(tool: &str, problem: &Problem) -> Vec<u8> {
+    let mut item = ObjectWriter::new();
+    item.string("tool", tool).raw("problem", problem.to_json().get());
     item.finish()
 }

@@ -29,6 +29,8 @@ mod view;
 
 pub use carrier::{Carrier, Deadline};
 pub use config::{EndpointView, GatewayConfig};
+/// What an [`EndpointView`] is made of.
+pub use mpe_schema::{PathTemplate, ResponseMapping, openapi::DocumentInfo};
 pub use problem::{ErrorRow, LogLevel, ProblemType, Retry, error_table};
 pub use serve::serve;
 pub use service::{Body, BoxError, Gateway};

@@ -108,7 +108,17 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Box<RawValue>, Problem> {
         .map_err(|error| Problem::new(ProblemType::BadRequest, format!("the body is no JSON: {error}")))
 }
 
+/// The problem of a tool that is not in the catalogue. An MCP client may know more than its list says; whoever reads
+/// our documents does not, so nothing unlisted reaches an upstream from here.
+pub(crate) fn unlisted(inbound: &Inbound, tool: &str) -> Option<Problem> {
+    let is_listed = inbound.view.catalogue().tool(tool).is_some();
+    (!is_listed).then(|| Problem::new(ProblemType::UnknownTool, format!("there is no tool `{tool}`")))
+}
+
 async fn call(inbound: &Inbound, tool: String, arguments: Box<RawValue>) -> http::Response<Body> {
+    if let Some(problem) = unlisted(inbound, &tool) {
+        return problem.into_response();
+    }
     let call = ToolCall {
         endpoint: inbound.endpoint.clone(),
         tool: tool.clone(),

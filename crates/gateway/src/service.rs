@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::carrier::{BoundToLoopback, Carrier, Deadline};
 use crate::check::SchemaCheckers;
 use crate::guard::{self, Guarded};
+use crate::mcp::held::HeldCalls;
 use crate::mcp::sessions::Sessions;
 use crate::problem::{Problem, ProblemType};
 use crate::router::{self, Face, Fixed};
@@ -43,6 +44,7 @@ struct Inner {
     config: Arc<GatewayConfig>,
     sealer: Arc<Sealer>,
     sessions: Sessions,
+    held: HeldCalls,
     requests: Arc<Semaphore>,
     draining: CancellationToken,
     next_request: AtomicU64,
@@ -68,6 +70,7 @@ impl Gateway {
     ///
     /// # Errors
     /// As [`EngineBuilder::start`].
+    #[allow(clippy::result_large_err, reason = "made once, at the start")]
     pub fn start(engine: EngineBuilder, config: GatewayConfig) -> Result<Self, CallError> {
         let config = Arc::new(config);
         let sealer = Arc::new(Sealer::new(config.secret.as_deref()));
@@ -78,6 +81,7 @@ impl Gateway {
             engine,
             sealer,
             sessions: Sessions::default(),
+            held: HeldCalls::default(),
             requests,
             draining: CancellationToken::new(),
             next_request: AtomicU64::new(1),
@@ -194,6 +198,10 @@ impl Gateway {
 
     pub(crate) fn sessions(&self) -> &Sessions {
         &self.inner.sessions
+    }
+
+    pub(crate) fn held(&self) -> &HeldCalls {
+        &self.inner.held
     }
 
     pub(crate) fn draining(&self) -> &CancellationToken {

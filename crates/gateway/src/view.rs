@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use mpe_engine::{Catalogue, Derive, Derived, EndpointId, Snapshot};
+use mpe_engine::{Catalogue, Derive, Derived, Snapshot};
+use mpe_mcp_protocol::header::MirroredParams;
 use mpe_schema::functions::Vendor;
 use mpe_schema::graphql::GraphqlSchema;
 use mpe_schema::openapi::OpenApiVersion;
 use mpe_schema::{Operations, functions, openapi};
 
 use crate::config::EndpointView;
-use crate::mcp::headers::{self, Mirrored};
 use crate::mcp::listing::{Listing, Listings};
 use crate::router::Routes;
 use crate::seal::Sealer;
@@ -22,7 +22,7 @@ pub(crate) struct View {
     pub(crate) operations: Operations,
     pub(crate) routes: Routes,
     pub(crate) lists: Listings,
-    mirrored: HashMap<String, Vec<Mirrored>>,
+    mirrored: HashMap<String, MirroredParams>,
     endpoint: EndpointView,
     catalogue: Arc<Catalogue>,
     // Documents are large and rarely asked for: each is made on its first use, from this one catalogue, and kept.
@@ -72,11 +72,14 @@ impl View {
         }
         let routes = Routes::of(&operations, catalogue.endpoint());
         let lists = Listings::of(catalogue, config.page_size, sealer);
+        // An annotation that breaks a rule is the upstream's to answer for; here it mirrors nothing.
         let mirrored = catalogue
             .tools()
             .iter()
-            .map(|tool| (tool.tool.name().to_owned(), headers::mirrored(tool.tool.input_schema())))
-            .filter(|(_, mirrored)| !mirrored.is_empty())
+            .filter_map(|tool| {
+                let params = MirroredParams::of(tool.tool.input_schema()).ok()?;
+                (!params.is_empty()).then(|| (tool.tool.name().to_owned(), params))
+            })
             .collect();
         Self {
             operations,
@@ -89,10 +92,6 @@ impl View {
             functions: Default::default(),
             graphql: OnceLock::new(),
         }
-    }
-
-    pub(crate) fn endpoint(&self) -> &EndpointId {
-        self.catalogue.endpoint()
     }
 
     pub(crate) fn catalogue(&self) -> &Arc<Catalogue> {
@@ -146,8 +145,8 @@ impl View {
     }
 
     /// The arguments of a tool that headers repeat.
-    pub(crate) fn mirrored(&self, tool: &str) -> &[Mirrored] {
-        self.mirrored.get(tool).map_or(&[], Vec::as_slice)
+    pub(crate) fn mirrored(&self, tool: &str) -> Option<&MirroredParams> {
+        self.mirrored.get(tool)
     }
 
     /// The tool list.

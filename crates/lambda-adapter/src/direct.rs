@@ -204,7 +204,7 @@ fn read<'a, T: Deserialize<'a>>(text: &'a str, what: &str) -> Result<T, Invocati
 fn within(endpoint: Option<&str>, path: &str) -> Result<String, InvocationError> {
     let path = path.trim_start_matches('/');
     match endpoint {
-        None | Some("default") => Ok(format!("/{path}")),
+        None => Ok(format!("/{path}")),
         Some("") => {
             Err(InvocationError::invalid("/endpoint_id", "empty; leave it out for the default endpoint"))
         }

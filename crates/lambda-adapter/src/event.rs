@@ -18,7 +18,7 @@ pub(crate) enum Event {
     /// A service relayed an HTTP request.
     Http {
         /// The request, body included.
-        request: Request<bytes::Bytes>,
+        request: Box<Request<bytes::Bytes>>,
         /// The shape the reply must have.
         shape: HttpShape,
     },
@@ -73,7 +73,7 @@ impl Event {
         let http = |parsed: Result<Request<bytes::Bytes>, InvocationError>, shape| {
             let mut request = parsed?;
             request.extensions_mut().insert(Carrier::Http);
-            Ok(Self::Http { request, shape })
+            Ok(Self::Http { request: Box::new(request), shape })
         };
         match &outline.request_context {
             Some(context) if context.elb.is_some() => {

@@ -106,10 +106,10 @@ impl Handler {
         match Event::parse(payload)? {
             Event::Direct(event) => self.direct(*event, deadline).await.map(Answer::Buffered),
             Event::Http { request, shape: HttpShape::PayloadV2 } if self.options.streaming => {
-                Ok(stream(self.send(request, deadline).await))
+                Ok(stream(self.send(*request, deadline).await))
             }
             Event::Http { request, shape } => {
-                let response = self.send(request, deadline).await;
+                let response = self.send(*request, deadline).await;
                 let response =
                     collect(response, deadline).await.unwrap_or_else(|broken| broken.into_response());
                 Ok(Answer::Buffered(reply::http(shape, &response)))

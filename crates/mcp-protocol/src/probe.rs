@@ -126,6 +126,11 @@ impl Probe {
         Self { carrier, pinned, step, over_events: false, renegotiated: 0 }
     }
 
+    /// A probe that only repeats a handshake: the server has been found to speak the legacy era.
+    pub fn handshake(carrier: Carrier, version: ProtocolVersion, pinned: Option<ProtocolVersion>) -> Self {
+        Self { step: Step::Initialize(version), ..Self::new(carrier, pinned) }
+    }
+
     /// What to do now.
     pub fn step(&self) -> Step {
         self.step

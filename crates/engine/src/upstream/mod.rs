@@ -11,7 +11,58 @@ use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::{CallContext, CallErrorKind};
+use crate::{CallContext, CallError, CallErrorKind, Era, Target, UpstreamConfig};
+
+mod error;
+mod http;
+mod listener;
+mod notices;
+#[cfg(test)]
+mod testing;
+
+pub use self::http::{HttpTarget, HttpUpstream};
+use self::notices::Notices;
+
+/// The upstream that a configuration describes. Does no IO.
+///
+/// # Errors
+/// [`CallErrorKind::UpstreamUnreachable`] for a configuration that cannot lead anywhere: a URL without a host, a header
+/// value that no header may hold.
+pub fn connect(config: &UpstreamConfig, pool: &mpe_transport::Pool) -> Result<Arc<dyn Upstream>, CallError> {
+    let pinned = match config.era {
+        Era::Auto => None,
+        Era::Pinned(version) => Some(version),
+    };
+    match &config.target {
+        Target::Custom(upstream) => Ok(Arc::clone(upstream)),
+        Target::Http { url, headers, wire } => {
+            let target = HttpTarget { url, headers, wire: *wire, pinned };
+            match HttpUpstream::new(pool, &target) {
+                Ok(upstream) => Ok(Arc::new(upstream)),
+                Err(why) => Err(unusable(config, &why)),
+            }
+        }
+        Target::Stdio { command, .. } => Err(unusable(
+            config,
+            &format!("{command:?} cannot be started: servers over pipes are not supported yet"),
+        )),
+    }
+}
+
+fn unusable(config: &UpstreamConfig, why: &str) -> CallError {
+    let mut error =
+        CallError::new(CallErrorKind::UpstreamUnreachable, format!("upstream {}: {why}", config.key));
+    error.upstream = Some(config.key.clone());
+    error
+}
+
+/// Who we say we are, where the caller does not say who it is.
+fn client_info() -> Box<RawValue> {
+    mpe_mcp_protocol::object::raw_of(&serde_json::json!({
+        "name": "mcp-proxy-engine",
+        "version": env!("CARGO_PKG_VERSION"),
+    }))
+}
 
 /// An MCP server as the engine sees it: introductions once, then any number of requests at a time.
 pub trait Upstream: Send + Sync + 'static {

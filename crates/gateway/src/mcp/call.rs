@@ -1,8 +1,10 @@
 //! A request for an upstream, from either era: run it, bridge what the eras do differently, answer.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use futures_util::FutureExt;
+use http::StatusCode;
 use mpe_engine::{
     CallContext, CallError, CallErrorKind, CallEvents, EndpointId, Relay, ToolCall, UpstreamKey,
 };
@@ -13,7 +15,8 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::events::{Asks, Level, StreamEvents};
-use super::exchange::{self, EVENT_QUEUE, Manner, Orphan, Running};
+use super::exchange::{self, EVENT_QUEUE, Holder, Manner, Orphan, Running};
+use super::held::CallHolder;
 use super::mrtr::{State, digest};
 use super::rpc::{self, Answer, Refusal};
 use super::sessions::Session;
@@ -102,26 +105,40 @@ impl Operation {
 pub(crate) async fn answer(
     gateway: &Gateway,
     view: Arc<View>,
-    mut caller: Caller,
+    caller: Caller,
     operation: Operation,
 ) -> http::Response<Body> {
+    let id = caller.id.clone();
+    match start(gateway, view, caller, operation) {
+        Ok(Started::Open(holder, running)) => holder.ask_again(running).into_response(Some(&id)),
+        Ok(Started::Running(running, manner)) => exchange::respond(running, manner).await,
+        Err(refusal) => refusal.into_response(Some(&id)),
+    }
+}
+
+/// What a request started.
+enum Started {
+    /// Nothing: it resumed a call but left one of its questions open.
+    Open(Arc<CallHolder>, Running),
+    Running(Running, Manner),
+}
+
+fn start(
+    gateway: &Gateway,
+    view: Arc<View>,
+    mut caller: Caller,
+    operation: Operation,
+) -> Result<Started, Refusal> {
     let era = caller.version.era();
     let digest = operation.digest();
-    let upstream_state = match caller.request_state.take() {
+    let endpoint = caller.endpoint.as_str().to_owned();
+    let state = match caller.request_state.take() {
         None => None,
-        Some(token) => match State::open(gateway.sealer(), caller.endpoint.as_str(), &token, &digest) {
-            Err(refusal) => return refusal.answer(Some(&caller.id)).into_response(),
-            Ok(state) => state.upstream_state,
-        },
+        Some(token) => Some(State::open(gateway.sealer(), &endpoint, &token, &digest)?),
     };
-    let (sender, events) = mpsc::channel(EVENT_QUEUE);
-    let asks = match (&caller.session, era) {
-        (Some(session), Era::Legacy) if caller.stream => Asks::Client(Arc::clone(session)),
-        _ => Asks::Nobody,
-    };
-    let ear = StreamEvents::new(sender, caller.progress_token.take(), caller.level, asks);
     let config = gateway.config();
     let manner = Manner {
+        id: caller.id.clone(),
         stream: caller.stream,
         hold_head: config.hold_head,
         keep_alive: config.keep_alive,
@@ -131,8 +148,38 @@ pub(crate) async fn answer(
             Era::Modern => Orphan::Cancelled,
         },
     };
-    let run = Run { gateway: gateway.clone(), view, caller, operation, digest, ear: Arc::new(ear) };
-    exchange::respond(Running::new(run.to_the_end(upstream_state).boxed(), events), manner).await
+    let gateway = gateway.clone();
+    if let Some(handle) = state.as_ref().and_then(|state| state.held.as_deref()) {
+        let held = gateway.held().take(handle)?;
+        let ear = Arc::clone(&held.ear);
+        ear.lend(caller.progress_token);
+        let (running, open, rounds) = held.answer(caller.input_responses.as_deref());
+        let is_open = !open.is_empty();
+        let holder =
+            Arc::new(CallHolder { gateway, view, endpoint, digest, ear, open: Mutex::new(open), rounds });
+        return Ok(if is_open {
+            Started::Open(holder, running)
+        } else {
+            Started::Running(running, Manner { holder: Some(Arc::new(holder)), ..manner })
+        });
+    }
+    let asks = match (&caller.session, era) {
+        (_, Era::Modern) => Asks::NextRequest,
+        (Some(session), Era::Legacy) if caller.stream => Asks::Client(Arc::clone(session)),
+        (_, Era::Legacy) => Asks::Nobody,
+    };
+    let (sender, events) = mpsc::channel(EVENT_QUEUE);
+    let ear = Arc::new(StreamEvents::new(sender, caller.progress_token.take(), caller.level, asks));
+    let holder = (era == Era::Modern).then(|| {
+        let (gateway, view, ear) = (gateway.clone(), Arc::clone(&view), Arc::clone(&ear));
+        let (endpoint, digest) = (endpoint.clone(), digest.clone());
+        let holder = CallHolder { gateway, view, endpoint, digest, ear, open: Mutex::default(), rounds: 0 };
+        Arc::new(Arc::new(holder)) as Arc<dyn Holder>
+    });
+    let upstream_state = state.and_then(|state| state.upstream_state);
+    let run = Run { gateway, view, caller, operation, digest, ear };
+    let running = Running::new(run.finish(upstream_state).boxed(), events);
+    Ok(Started::Running(running, Manner { holder, ..manner }))
 }
 
 /// One request on its way through the engine, as often as its rounds of input demand.
@@ -146,7 +193,7 @@ struct Run {
 }
 
 impl Run {
-    async fn to_the_end(self, upstream_state: Option<String>) -> Answer {
+    async fn finish(self, upstream_state: Option<String>) -> Answer {
         let cancellable = self.caller.session.as_ref().map(|session| session.cancellable(&self.caller.id));
         let rounds = self.rounds(upstream_state);
         let outcome = match &cancellable {
@@ -154,17 +201,18 @@ impl Run {
             Some(cancellable) => tokio::select! {
                 outcome = rounds => outcome,
                 () = cancellable.token.cancelled() => {
-                    Err(Refusal::new(code::INTERNAL_ERROR, "the client cancelled the call").with_status(http::StatusCode::OK))
+                    let refusal = Refusal::new(code::INTERNAL_ERROR, "the client cancelled the call");
+                    Err(refusal.with_status(StatusCode::OK))
                 }
             },
         };
         match outcome {
-            Ok(message) => Answer { status: http::StatusCode::OK, message },
-            Err(refusal) => refusal.answer(Some(&self.caller.id)),
+            Ok(result) => Answer { status: StatusCode::OK, outcome: Ok(result) },
+            Err(refusal) => refusal.into(),
         }
     }
 
-    async fn rounds(&self, mut upstream_state: Option<String>) -> Result<Vec<u8>, Refusal> {
+    async fn rounds(&self, mut upstream_state: Option<String>) -> Result<Vec<Bytes>, Refusal> {
         let mut responses = self.caller.input_responses.clone();
         for _ in 0..MAX_ROUNDS {
             let context = self.context(responses.take(), upstream_state.take());
@@ -175,8 +223,8 @@ impl Run {
             let members = Members::of(&reply.result).unwrap_or_default();
             let asks_for_input = members.string("resultType").as_deref() == Some("input_required");
             match (asks_for_input, self.caller.version.era()) {
-                (false, _) => return self.finished(&reply, &members),
-                (true, Era::Modern) => return self.asked(&reply, &members),
+                (false, _) => return self.finished(reply),
+                (true, Era::Modern) => return self.asked(reply),
                 (true, Era::Legacy) => {
                     responses = Some(self.ask_the_client(&members).await?);
                     upstream_state = members.string("requestState");
@@ -231,7 +279,7 @@ impl Run {
             client_info: caller.client_info.clone(),
             meta: caller.meta.clone(),
             log_level: caller.level.map(|level| level.as_str().to_owned()),
-            wants_progress: self.ear.progress_token.is_some(),
+            wants_progress: self.ear.wants_progress(),
             input_responses: responses,
             request_state: state,
             era: Some(caller.version.era()),
@@ -240,7 +288,7 @@ impl Run {
     }
 
     /// The answer to a call without an outcome.
-    fn failed(&self, error: &CallError) -> Result<Vec<u8>, Refusal> {
+    fn failed(&self, error: &CallError) -> Result<Vec<Bytes>, Refusal> {
         log_call_error(error, self.operation.name());
         // Arguments that break the schema are the tool's to complain about, so that a model can mend them.
         if error.kind == CallErrorKind::InvalidArguments {
@@ -250,41 +298,40 @@ impl Run {
             block.string("type", "text").string("text", &text);
             let mut result = ObjectWriter::new();
             result.raw("content", &format!("[{}]", block.finish_raw().get())).raw("isError", "true");
-            let result = result.finish_raw();
-            return self.finished_with(&result, &[]);
+            return self.finished_with(result.finish_raw(), &[]);
         }
         Err(rpc::refusal_of_call(error, self.caller.version.era(), self.operation.uri()))
     }
 
     /// The final answer.
-    fn finished(&self, reply: &Reply, members: &Members<'_>) -> Result<Vec<u8>, Refusal> {
-        if self.operation.method() != "resources/read" {
-            return self.finished_with(&reply.result, &[]);
+    fn finished(&self, reply: Reply) -> Result<Vec<Bytes>, Refusal> {
+        if self.operation.method() != "resources/read" || self.caller.version.era() == Era::Legacy {
+            return self.finished_with(reply.result, &[]);
         }
         // The only cacheable result that is relayed: what the upstream did not say reads as "not at all, to nobody".
+        let members = Members::of(&reply.result).unwrap_or_default();
         let ttl =
             members.get("ttlMs").and_then(|ttl| serde_json::from_str::<u64>(ttl.get()).ok()).unwrap_or(0);
         let public = members.string("cacheScope").as_deref() == Some("public");
         let scope = if public { "\"public\"" } else { "\"private\"" };
-        self.finished_with(&reply.result, &[("ttlMs", &ttl.to_string()), ("cacheScope", scope)])
+        drop(members);
+        self.finished_with(reply.result, &[("ttlMs", &ttl.to_string()), ("cacheScope", scope)])
     }
 
-    fn finished_with(&self, result: &RawValue, extra: &[(&str, &str)]) -> Result<Vec<u8>, Refusal> {
-        let result = match self.caller.version.era() {
-            Era::Modern => rpc::modern_result(result, self.view.server_info(), extra)?,
-            Era::Legacy => rpc::legacy_result(result, self.caller.version),
-        };
-        let result = std::str::from_utf8(&result).expect("spliced from UTF-8");
-        Ok(rpc::success(&self.caller.id, result))
+    fn finished_with(&self, result: Box<RawValue>, extra: &[(&str, &str)]) -> Result<Vec<Bytes>, Refusal> {
+        match self.caller.version.era() {
+            Era::Modern => rpc::modern_result(result, self.view.server_info(), extra),
+            Era::Legacy => Ok(vec![rpc::legacy_result(result, self.caller.version)]),
+        }
     }
 
     /// The answer that asks a modern caller for input: the upstream's, its state in our envelope.
-    fn asked(&self, reply: &Reply, members: &Members<'_>) -> Result<Vec<u8>, Refusal> {
+    fn asked(&self, reply: Reply) -> Result<Vec<Bytes>, Refusal> {
+        let upstream_state = Members::of(&reply.result).and_then(|members| members.string("requestState"));
         let lifetime = self.gateway.config().input_lifetime;
-        let state =
-            State::new(&reply.upstream, members.string("requestState"), self.digest.clone(), lifetime);
+        let state = State::new(&reply.upstream, upstream_state, self.digest.clone(), lifetime);
         let sealed = state.seal(self.gateway.sealer(), self.caller.endpoint.as_str());
-        self.finished_with(&reply.result, &[("requestState", &format!("\"{sealed}\""))])
+        self.finished_with(reply.result, &[("requestState", &format!("\"{sealed}\""))])
     }
 
     /// Asks a legacy client on its stream what a modern upstream wants to know, one request after the other.

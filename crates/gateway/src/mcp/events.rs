@@ -1,6 +1,6 @@
 //! The ear of a call: what an upstream sends while it runs becomes messages of the caller's stream.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -32,13 +32,17 @@ pub(crate) enum Asks {
 
 /// Puts what arrives on the call's stream.
 pub(crate) struct StreamEvents {
-    pub(crate) sender: mpsc::Sender<Emitted>,
-    /// The caller's token, as it wrote it; `None`: it wants no progress.
-    pub(crate) progress_token: Option<Box<RawValue>>,
-    /// The mildest log message the caller wants; `None`: none.
-    pub(crate) level: Option<Level>,
-    pub(crate) asks: Asks,
-    progress: Mutex<f64>,
+    sender: mpsc::Sender<Emitted>,
+    level: Option<Level>,
+    asks: Asks,
+    progress: Mutex<Progress>,
+}
+
+/// How the caller hears of progress.
+struct Progress {
+    /// Its token, as it wrote it; `None`: it wants none.
+    token: Option<Box<RawValue>>,
+    last: f64,
 }
 
 impl Level {
@@ -53,26 +57,42 @@ impl Level {
 }
 
 impl StreamEvents {
+    /// `level` is the mildest log message the caller wants; `None`: none.
     pub(crate) fn new(
         sender: mpsc::Sender<Emitted>,
         progress_token: Option<Box<RawValue>>,
         level: Option<Level>,
         asks: Asks,
     ) -> Self {
-        Self { sender, progress_token, level, asks, progress: Mutex::new(f64::NEG_INFINITY) }
+        let progress = Progress { token: progress_token, last: f64::NEG_INFINITY };
+        Self { sender, level, asks, progress: Mutex::new(progress) }
+    }
+
+    pub(crate) fn wants_progress(&self) -> bool {
+        self.lock().token.is_some()
+    }
+
+    /// Another request listens from now on, under a token of its own.
+    pub(crate) fn lend(&self, progress_token: Option<Box<RawValue>>) {
+        *self.lock() = Progress { token: progress_token, last: f64::NEG_INFINITY };
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Progress under the caller's own token. What does not rise is dropped: relaying it would break the rule
     /// ourselves (2026-07-28, progress).
     fn progress(&self, params: Option<&RawValue>) -> Option<Vec<u8>> {
-        let token = self.progress_token.as_ref()?;
         let members = Members::of(params?)?;
         let progress: f64 = serde_json::from_str(members.get("progress")?.get()).ok()?;
-        let mut last = self.progress.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if progress <= *last {
+        let mut heard = self.lock();
+        if progress <= heard.last {
             return None;
         }
-        *last = progress;
+        let token = heard.token.clone()?;
+        heard.last = progress;
+        drop(heard);
         let mut params = ObjectWriter::new();
         params.raw("progressToken", token.get());
         for (key, value) in members.iter().filter(|(key, _)| *key != "progressToken") {

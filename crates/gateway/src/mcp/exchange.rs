@@ -15,7 +15,7 @@ use futures_util::future::BoxFuture;
 use http::{HeaderValue, StatusCode, header};
 use http_body::Frame;
 use http_body_util::BodyExt;
-use mpe_mcp_protocol::jsonrpc::ErrorObject;
+use mpe_mcp_protocol::jsonrpc::{ErrorObject, Id};
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, Sleep};
@@ -68,6 +68,8 @@ pub(crate) trait Holder: Send + Sync {
 /// How the exchange is answered.
 #[derive(Clone)]
 pub(crate) struct Manner {
+    /// The id of the request, which the answer repeats.
+    pub(crate) id: Id,
     /// Whether the caller reads event streams.
     pub(crate) stream: bool,
     /// See [`GatewayConfig::hold_head`](crate::GatewayConfig::hold_head).
@@ -153,14 +155,14 @@ pub(crate) async fn respond(running: Running, manner: Manner) -> http::Response<
             () = &mut silence, if manner.stream => None,
         };
         match step {
-            Some(Step::Done(answer)) => return answer.into_response(),
+            Some(Step::Done(answer)) => return answer.into_response(Some(&manner.id)),
             Some(Step::Message(message)) if manner.stream => return open(guarded, manner, Some(message)),
             // Whoever reads no stream declared nothing that could ask; notifications are lost on it.
             Some(Step::Message(_)) => {}
             Some(Step::Ask(ask)) => match &manner.holder {
                 Some(holder) => {
                     let running = guarded.running.take().expect("taken only on the way out");
-                    return holder.hold(running, ask).await.into_response();
+                    return holder.hold(running, ask).await.into_response(Some(&manner.id));
                 }
                 None => refuse(ask),
             },
@@ -182,6 +184,7 @@ fn open(guarded: Guarded, manner: Manner, first: Option<Vec<u8>>) -> http::Respo
         quiet: Box::pin(tokio::time::sleep(manner.keep_alive)),
         keep_alive: manner.keep_alive,
         holder: manner.holder,
+        id: manner.id,
     };
     stream_response(stream.map_err(|never: Infallible| match never {}).boxed_unsync())
 }
@@ -250,6 +253,7 @@ struct EventStream {
     quiet: Pin<Box<Sleep>>,
     keep_alive: Duration,
     holder: Option<Arc<dyn Holder>>,
+    id: Id,
 }
 
 impl EventStream {
@@ -259,7 +263,7 @@ impl EventStream {
             if let Some(holding) = &mut self.holding {
                 let answer = std::task::ready!(holding.as_mut().poll(cx));
                 self.holding = None;
-                self.queue.push_back(event(answer.message));
+                self.queue.push_back(event(answer.message(Some(&self.id))));
                 return Poll::Ready(());
             }
             let Some(running) = self.guarded.as_mut().and_then(|guarded| guarded.running.as_mut()) else {
@@ -269,7 +273,7 @@ impl EventStream {
                 Step::Message(message) => self.queue.push_back(event(message)),
                 Step::Done(answer) => {
                     self.guarded = None;
-                    self.queue.push_back(event(answer.message));
+                    self.queue.push_back(event(answer.message(Some(&self.id))));
                 }
                 Step::Ask(ask) => match &self.holder {
                     Some(holder) => {
@@ -311,6 +315,7 @@ mod tests {
     use futures_util::FutureExt;
     use http::StatusCode;
     use http_body_util::BodyExt;
+    use mpe_mcp_protocol::jsonrpc::Id;
     use tokio::sync::mpsc;
 
     use super::{Emitted, Manner, Orphan, Running, respond};
@@ -318,6 +323,7 @@ mod tests {
 
     fn manner(stream: bool) -> Manner {
         Manner {
+            id: Id::Integer(1),
             stream,
             hold_head: Duration::from_secs(5),
             keep_alive: Duration::from_secs(15),
@@ -326,8 +332,10 @@ mod tests {
         }
     }
 
+    const DONE: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"done":1}}"#;
+
     fn answer() -> Answer {
-        Answer { status: StatusCode::NOT_FOUND, message: b"{\"done\":1}".to_vec() }
+        Answer { status: StatusCode::NOT_FOUND, ..Answer::result("{\"done\":1}") }
     }
 
     async fn text(response: http::Response<crate::Body>) -> String {
@@ -339,7 +347,7 @@ mod tests {
         let (_events, receiver) = mpsc::channel(4);
         let response = respond(Running::new(async { answer() }.boxed(), receiver), manner(true)).await;
         assert_eq!(response.status(), StatusCode::NOT_FOUND);
-        assert_eq!(text(response).await, "{\"done\":1}");
+        assert_eq!(text(response).await, DONE);
     }
 
     #[tokio::test(start_paused = true)]
@@ -351,7 +359,7 @@ mod tests {
         };
         let response = respond(Running::new(call.boxed(), receiver), manner(true)).await;
         assert_eq!(response.headers()["content-type"], "text/event-stream");
-        let expected = "event: message\ndata: { \"p\":1}\n\nevent: message\ndata: {\"done\":1}\n\n";
+        let expected = format!("event: message\ndata: {{ \"p\":1}}\n\nevent: message\ndata: {DONE}\n\n");
         assert_eq!(text(response).await, expected);
     }
 
@@ -364,7 +372,7 @@ mod tests {
         };
         let response = respond(Running::new(call.boxed(), receiver), manner(true)).await;
         assert_eq!(response.status(), StatusCode::OK);
-        let expected = format!("{}event: message\ndata: {{\"done\":1}}\n\n", ": keep-alive\n\n".repeat(3));
+        let expected = format!("{}event: message\ndata: {DONE}\n\n", ": keep-alive\n\n".repeat(3));
         assert_eq!(text(response).await, expected);
     }
 
@@ -377,7 +385,7 @@ mod tests {
             answer()
         };
         let response = respond(Running::new(call.boxed(), receiver), manner(false)).await;
-        assert_eq!(text(response).await, "{\"done\":1}");
+        assert_eq!(text(response).await, DONE);
     }
 
     #[tokio::test(start_paused = true)]

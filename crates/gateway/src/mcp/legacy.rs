@@ -5,23 +5,21 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use http_body_util::BodyExt;
+use mpe_mcp_protocol::header::{MCP_PROTOCOL_VERSION, MCP_SESSION_ID};
 use mpe_mcp_protocol::jsonrpc::{Message, Notification, Request, Response, code};
 use mpe_mcp_protocol::version::{Era, ProtocolVersion};
 
 use super::call::{self, Caller, Operation};
 use super::events::Level;
 use super::modern::{arguments, cursor, invalid, progress_token};
-use super::rpc::{self, Answer, Refusal};
+use super::rpc::{Answer, Refusal};
 use super::sessions::{Session, Token};
-use super::{accepted, headers, passing_meta, reads_streams};
-use crate::Body;
+use super::{accepted, passing_meta, reads_streams};
 use crate::carrier::Carrier;
 use crate::json::{Members, ObjectWriter};
 use crate::problem::{Problem, ProblemType};
 use crate::service::Inbound;
-
-/// The header with the session's id.
-const SESSION_ID: &str = "mcp-session-id";
+use crate::{Body, body};
 
 /// Requests in one array, at most.
 const MAX_BATCH: usize = 100;
@@ -41,8 +39,8 @@ impl Scope {
     /// 404 for a session id that is not, or no longer, good: the client begins anew.
     fn of(inbound: &Inbound) -> Result<Self, Refusal> {
         let headers = &inbound.parts.headers;
-        let Some(session_id) = headers.get(SESSION_ID) else {
-            let said = headers.get(headers::PROTOCOL_VERSION).and_then(|value| value.to_str().ok());
+        let Some(session_id) = headers.get(MCP_SESSION_ID) else {
+            let said = headers.get(MCP_PROTOCOL_VERSION).and_then(|value| value.to_str().ok());
             let version = said.and_then(|said| ProtocolVersion::parse(said.trim()));
             let version = version.unwrap_or(ProtocolVersion::V2025_03_26);
             return Ok(Self { version, token: None, session: None });
@@ -62,7 +60,7 @@ impl Scope {
 pub(crate) fn initialize(inbound: &Inbound, request: &Request) -> http::Response<Body> {
     match handshake(inbound, request) {
         Ok(response) => response,
-        Err(refusal) => refusal.with_status(StatusCode::OK).answer(Some(&request.id)).into_response(),
+        Err(refusal) => refusal.with_status(StatusCode::OK).into_response(Some(&request.id)),
     }
 }
 
@@ -85,13 +83,13 @@ fn handshake(inbound: &Inbound, request: &Request) -> Result<http::Response<Body
     if let Some(instructions) = lists.instructions() {
         result.string("instructions", instructions);
     }
-    let mut response = Answer::result(&request.id, result.finish_raw().get()).into_response();
+    let mut response = Answer::result(result.finish()).into_response(Some(&request.id));
     let session_id = token.seal(inbound.gateway.sealer(), inbound.endpoint.as_str());
     // A token that outgrows a header is not handed out; the client is then served without a session.
     if session_id.len() <= MAX_SESSION_ID
         && let Ok(value) = HeaderValue::try_from(session_id)
     {
-        response.headers_mut().insert(SESSION_ID, value);
+        response.headers_mut().insert(MCP_SESSION_ID, value);
     }
     Ok(response)
 }
@@ -103,24 +101,24 @@ const MAX_SESSION_ID: usize = 4 << 10;
 pub(crate) async fn request(inbound: Inbound, request: Request) -> http::Response<Body> {
     match Scope::of(&inbound) {
         Ok(scope) => answer(&inbound, &scope, request).await,
-        Err(refusal) => refusal.answer(Some(&request.id)).into_response(),
+        Err(refusal) => refusal.into_response(Some(&request.id)),
     }
 }
 
 async fn answer(inbound: &Inbound, scope: &Scope, request: Request) -> http::Response<Body> {
     match prepare(inbound, scope, &request) {
-        Ok(Prepared::Answer(response)) => response,
+        Ok(Prepared::Answer(answer)) => answer.into_response(Some(&request.id)),
         Ok(Prepared::Call(caller, operation)) => {
             call::answer(&inbound.gateway, Arc::clone(&inbound.view), *caller, operation).await
         }
         // In this era an error is an answer like any other.
-        Err(refusal) => refusal.with_status(StatusCode::OK).answer(Some(&request.id)).into_response(),
+        Err(refusal) => refusal.with_status(StatusCode::OK).into_response(Some(&request.id)),
     }
 }
 
 /// What a request came to once it was read.
 enum Prepared {
-    Answer(http::Response<Body>),
+    Answer(Answer),
     Call(Box<Caller>, Operation),
 }
 
@@ -130,7 +128,7 @@ fn prepare(inbound: &Inbound, scope: &Scope, request: &Request) -> Result<Prepar
     if let Some(name) = params.repeated() {
         return Err(invalid(format!("params.{name} stands there more than once")));
     }
-    let empty = || Ok(Prepared::Answer(Answer::result(&request.id, "{}").into_response()));
+    let empty = || Ok(Prepared::Answer(Answer::result("{}")));
     match request.method.as_str() {
         "ping" => empty(),
         "logging/setLevel" => {
@@ -153,8 +151,8 @@ fn prepare(inbound: &Inbound, scope: &Scope, request: &Request) -> Result<Prepar
             let lists = &inbound.view.lists;
             let endpoint = inbound.endpoint.as_str();
             let page = lists.legacy_tools.page(cursor.as_deref(), endpoint, inbound.gateway.sealer())?;
-            let pieces = [Bytes::from_static(b"{"), page, Bytes::from_static(b"}")];
-            Ok(Prepared::Answer(rpc::success_pieces(&request.id, pieces)))
+            let pieces = vec![Bytes::from_static(b"{"), page, Bytes::from_static(b"}")];
+            Ok(Prepared::Answer(Answer { status: StatusCode::OK, outcome: Ok(pieces) }))
         }
         method => Err(Refusal::new(code::METHOD_NOT_FOUND, format!("there is no method {method}"))),
     }
@@ -192,7 +190,7 @@ pub(crate) fn notified(inbound: &Inbound, notification: &Notification) -> http::
             hear(&scope, notification);
             accepted()
         }
-        Err(refusal) => refusal.answer(None).into_response(),
+        Err(refusal) => refusal.into_response(None),
     }
 }
 
@@ -214,7 +212,7 @@ pub(crate) fn answered(inbound: &Inbound, response: Response) -> http::Response<
             take(&scope, response);
             accepted()
         }
-        Err(refusal) => refusal.answer(None).into_response(),
+        Err(refusal) => refusal.into_response(None),
     }
 }
 
@@ -228,17 +226,17 @@ fn take(scope: &Scope, response: Response) {
 pub(crate) async fn batch(inbound: Inbound, bytes: &Bytes) -> http::Response<Body> {
     let refuse = |message: &str| {
         let refusal = Refusal::new(code::INVALID_REQUEST, message).with_status(StatusCode::BAD_REQUEST);
-        refusal.answer(None).into_response()
+        refusal.into_response(None)
     };
     let scope = match Scope::of(&inbound) {
         Ok(scope) => scope,
-        Err(refusal) => return refusal.answer(None).into_response(),
+        Err(refusal) => return refusal.into_response(None),
     };
     if scope.version != ProtocolVersion::V2025_03_26 || scope.token.is_none() {
         return refuse("arrays are served within a session of 2025-03-26 only");
     }
     let Ok(messages) = serde_json::from_slice::<Vec<&serde_json::value::RawValue>>(bytes) else {
-        return Refusal::new(code::PARSE_ERROR, "the body is no JSON").answer(None).into_response();
+        return Refusal::new(code::PARSE_ERROR, "the body is no JSON").into_response(None);
     };
     if messages.is_empty() || messages.len() > MAX_BATCH {
         return refuse(&format!("an array has 1 to {MAX_BATCH} messages"));
@@ -264,24 +262,24 @@ pub(crate) async fn batch(inbound: Inbound, bytes: &Bytes) -> http::Response<Bod
     let mut body = vec![b'['];
     body.extend_from_slice(&answers.join(&b","[..]));
     body.push(b']');
-    Answer { status: StatusCode::OK, message: body }.into_response()
+    body::response(StatusCode::OK, "application/json", body)
 }
 
 async fn answer_in_batch(inbound: &Inbound, scope: &Scope, request: Request) -> Vec<u8> {
     let id = request.id.clone();
     let response = match prepare(inbound, scope, &request) {
-        Ok(Prepared::Answer(response)) => response,
+        Ok(Prepared::Answer(answer)) => return answer.message(Some(&id)),
         Ok(Prepared::Call(mut caller, operation)) => {
             caller.stream = false;
             call::answer(&inbound.gateway, Arc::clone(&inbound.view), *caller, operation).await
         }
-        Err(refusal) => return refusal.answer(Some(&id)).message,
+        Err(refusal) => return Answer::from(refusal).message(Some(&id)),
     };
     match response.into_body().collect().await {
         Ok(collected) => collected.to_bytes().to_vec(),
         Err(error) => {
             let message = format!("the answer broke off: {error}");
-            Refusal::new(code::INTERNAL_ERROR, message).answer(Some(&id)).message
+            Answer::from(Refusal::new(code::INTERNAL_ERROR, message)).message(Some(&id))
         }
     }
 }

@@ -3,10 +3,11 @@
 use bytes::Bytes;
 use mpe_engine::Catalogue;
 use mpe_mcp_protocol::jsonrpc::code;
+use mpe_mcp_protocol::meta::key::SERVER_INFO;
 use mpe_mcp_protocol::version::Era;
 use serde::{Deserialize, Serialize};
 
-use super::rpc::{Refusal, SERVER_INFO};
+use super::rpc::Refusal;
 use crate::json::ObjectWriter;
 use crate::seal::{Purpose, Sealer};
 

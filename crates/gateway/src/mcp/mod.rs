@@ -7,6 +7,7 @@ pub(crate) mod call;
 pub(crate) mod events;
 pub(crate) mod exchange;
 pub(crate) mod headers;
+pub(crate) mod held;
 pub(crate) mod legacy;
 pub(crate) mod listing;
 pub(crate) mod modern;
@@ -16,7 +17,9 @@ pub(crate) mod sessions;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, header};
+use mpe_mcp_protocol::header::MCP_PROTOCOL_VERSION;
 use mpe_mcp_protocol::jsonrpc::{DecodeErrorKind, Message, Request, code};
+use mpe_mcp_protocol::meta::key;
 use mpe_mcp_protocol::version::{Era, ProtocolVersion};
 use serde_json::value::RawValue;
 
@@ -24,9 +27,6 @@ use crate::json::Members;
 use crate::service::Inbound;
 use crate::{Body, body};
 use rpc::Refusal;
-
-/// Where a request says which revision it is written in.
-pub(crate) const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 
 /// How a POST is to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,18 +50,18 @@ pub(crate) async fn handle(inbound: Inbound) -> http::Response<Body> {
 
 async fn post(mut inbound: Inbound) -> http::Response<Body> {
     if let Some(refusal) = refuse_media_type(&inbound.parts.headers) {
-        return refusal.answer(None).into_response();
+        return refusal.into_response(None);
     }
     let bytes = match inbound.collect_body().await {
         Ok(bytes) => bytes,
-        Err(problem) => return Refusal::from(problem).answer(None).into_response(),
+        Err(problem) => return Refusal::from(problem).into_response(None),
     };
     if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
         return legacy::batch(inbound, &bytes).await;
     }
     let message = match parse(&bytes) {
         Ok(message) => message,
-        Err(answer) => return answer.into_response(),
+        Err(response) => return *response,
     };
     match message {
         Message::Request(request) => answer_request(inbound, request).await,
@@ -79,7 +79,7 @@ async fn answer_request(inbound: Inbound, request: Request) -> http::Response<Bo
 }
 
 /// One message; what cannot be read is answered with -32700 or -32600 and its id, if that could be read.
-fn parse(bytes: &Bytes) -> Result<Message, rpc::Answer> {
+fn parse(bytes: &Bytes) -> Result<Message, Box<http::Response<Body>>> {
     Message::parse(bytes).map_err(|error| {
         let code = match error.kind {
             DecodeErrorKind::Parse => code::PARSE_ERROR,
@@ -87,7 +87,8 @@ fn parse(bytes: &Bytes) -> Result<Message, rpc::Answer> {
                 code::INVALID_REQUEST
             }
         };
-        Refusal::new(code, error.message).with_status(StatusCode::BAD_REQUEST).answer(error.id.as_ref())
+        let refusal = Refusal::new(code, error.message).with_status(StatusCode::BAD_REQUEST);
+        Box::new(refusal.into_response(error.id.as_ref()))
     })
 }
 
@@ -95,13 +96,13 @@ fn parse(bytes: &Bytes) -> Result<Message, rpc::Answer> {
 fn era_of(request: &Request, headers: &HeaderMap) -> Reading {
     let meta = request.params.as_deref().and_then(Members::of);
     let meta = meta.as_ref().and_then(|params| params.get("_meta")).and_then(Members::of);
-    if meta.is_some_and(|meta| meta.get(META_VERSION).is_some()) {
+    if meta.is_some_and(|meta| meta.get(key::PROTOCOL_VERSION).is_some()) {
         return Reading::Modern;
     }
     if request.method == "initialize" {
         return Reading::Handshake;
     }
-    let said = headers.get(headers::PROTOCOL_VERSION).map(|value| value.to_str().unwrap_or_default().trim());
+    let said = headers.get(MCP_PROTOCOL_VERSION).map(|value| value.to_str().unwrap_or_default().trim());
     match said.map(ProtocolVersion::parse) {
         None => Reading::Legacy,
         Some(Some(version)) if version.era() == Era::Legacy => Reading::Legacy,

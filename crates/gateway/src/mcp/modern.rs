@@ -2,22 +2,20 @@
 
 use bytes::Bytes;
 use http::StatusCode;
+use mpe_mcp_protocol::header::MCP_PROTOCOL_VERSION;
 use mpe_mcp_protocol::jsonrpc::{Request, code};
+use mpe_mcp_protocol::meta::key;
 use mpe_mcp_protocol::version::{Era, ProtocolVersion};
 use serde_json::value::RawValue;
 
 use super::call::{self, Caller, Operation};
 use super::events::Level;
-use super::rpc::{self, Refusal, SERVER_INFO};
-use super::{META_VERSION, headers, passing_meta, reads_streams};
+use super::rpc::{Answer, Refusal};
+use super::{headers, passing_meta, reads_streams};
 use crate::Body;
 use crate::carrier::Carrier;
 use crate::json::{Members, ObjectWriter, raw_value};
 use crate::service::Inbound;
-
-const META_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
-const META_CLIENT_INFO: &str = "io.modelcontextprotocol/clientInfo";
-const META_LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
 
 /// The methods of this era.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,10 +57,10 @@ pub(crate) async fn request(inbound: Inbound, request: Request) -> http::Respons
     let id = request.id.clone();
     let prepared = match prepare(&inbound, &request) {
         Ok(prepared) => prepared,
-        Err(refusal) => return refusal.answer(Some(&id)).into_response(),
+        Err(refusal) => return refusal.into_response(Some(&id)),
     };
     match prepared {
-        Prepared::Answer(response) => response,
+        Prepared::Answer(answer) => answer.into_response(Some(&id)),
         Prepared::Call(caller, operation) => {
             call::answer(&inbound.gateway, inbound.view, *caller, operation).await
         }
@@ -71,7 +69,7 @@ pub(crate) async fn request(inbound: Inbound, request: Request) -> http::Respons
 
 /// What a request came to once it was read.
 enum Prepared {
-    Answer(http::Response<Body>),
+    Answer(Answer),
     Call(Box<Caller>, Operation),
 }
 
@@ -85,14 +83,14 @@ fn prepare(inbound: &Inbound, request: &Request) -> Result<Prepared, Refusal> {
     let checked = check(inbound, request, &params, &meta)?;
     match checked.method {
         Method::CallTool => call_tool(inbound, request, &checked),
-        Method::Discover => Ok(Prepared::Answer(discover(inbound, request))),
+        Method::Discover => Ok(Prepared::Answer(discover(inbound))),
         Method::ListTools => {
             let cursor = cursor(checked.params)?;
             let endpoint = inbound.endpoint.as_str();
             let page = inbound.view.tools().page(cursor.as_deref(), endpoint, inbound.gateway.sealer())?;
             let head = Bytes::from_static(b"{\"resultType\":\"complete\",");
-            let pieces = [head, page, inbound.view.lists.modern_tail()];
-            Ok(Prepared::Answer(rpc::success_pieces(&request.id, pieces)))
+            let pieces = vec![head, page, inbound.view.lists.modern_tail()];
+            Ok(Prepared::Answer(Answer { status: StatusCode::OK, outcome: Ok(pieces) }))
         }
     }
 }
@@ -105,14 +103,16 @@ fn check<'a>(
     meta: &'a Members<'a>,
 ) -> Result<Checked<'a>, Refusal> {
     let compares = inbound.carrier != Some(Carrier::Message);
-    let said = headers::single(&inbound.parts.headers, headers::PROTOCOL_VERSION)?;
-    if compares && said.is_none() && meta.string(META_VERSION).as_deref().is_none_or(is_modern) {
+    let said = headers::single(&inbound.parts.headers, MCP_PROTOCOL_VERSION)?;
+    if compares && said.is_none() && meta.string(key::PROTOCOL_VERSION).as_deref().is_none_or(is_modern) {
         let message = "the header MCP-Protocol-Version is missing";
         return Err(Refusal::new(code::HEADER_MISMATCH, message));
     }
-    let Some(version) = meta.string(META_VERSION) else { return Err(missing_meta(META_VERSION)) };
-    if meta.get(META_CAPABILITIES).and_then(Members::of).is_none() {
-        return Err(missing_meta(META_CAPABILITIES));
+    let Some(version) = meta.string(key::PROTOCOL_VERSION) else {
+        return Err(missing_meta(key::PROTOCOL_VERSION));
+    };
+    if meta.get(key::CLIENT_CAPABILITIES).and_then(Members::of).is_none() {
+        return Err(missing_meta(key::CLIENT_CAPABILITIES));
     }
     if compares && said.is_some_and(|said| said != version) {
         let message = "the header MCP-Protocol-Version and _meta differ";
@@ -138,8 +138,11 @@ fn call_tool(inbound: &Inbound, request: &Request, checked: &Checked<'_>) -> Res
     let params = checked.params;
     let name = params.string("name").ok_or_else(|| invalid("params.name is no string"))?;
     let arguments = arguments(params)?;
-    if inbound.carrier != Some(Carrier::Message) && checked.version.era() == Era::Modern {
-        headers::check_params(&inbound.parts.headers, inbound.view.mirrored(&name), &arguments)?;
+    if inbound.carrier != Some(Carrier::Message)
+        && checked.version.era() == Era::Modern
+        && let Some(mirrored) = inbound.view.mirrored(&name)
+    {
+        headers::check_params(&inbound.parts.headers, mirrored, &arguments)?;
     }
     let caller = caller(inbound, request, checked)?;
     Ok(Prepared::Call(Box::new(caller), Operation::Tool { name, arguments }))
@@ -148,10 +151,10 @@ fn call_tool(inbound: &Inbound, request: &Request, checked: &Checked<'_>) -> Res
 /// Who asks, from `_meta`.
 fn caller(inbound: &Inbound, request: &Request, checked: &Checked<'_>) -> Result<Caller, Refusal> {
     let meta = checked.meta;
-    let level = match meta.get(META_LOG_LEVEL) {
+    let level = match meta.get(key::LOG_LEVEL) {
         None => None,
         Some(_) => {
-            let name = meta.string(META_LOG_LEVEL).unwrap_or_default();
+            let name = meta.string(key::LOG_LEVEL).unwrap_or_default();
             Some(Level::parse(&name).ok_or_else(|| invalid(format!("there is no log level `{name}`")))?)
         }
     };
@@ -172,8 +175,8 @@ fn caller(inbound: &Inbound, request: &Request, checked: &Checked<'_>) -> Result
         endpoint: inbound.endpoint.clone(),
         id: request.id.clone(),
         version: checked.version,
-        capabilities: meta.get(META_CAPABILITIES).map(ToOwned::to_owned),
-        client_info: meta.get(META_CLIENT_INFO).map(ToOwned::to_owned),
+        capabilities: meta.get(key::CLIENT_CAPABILITIES).map(ToOwned::to_owned),
+        client_info: meta.get(key::CLIENT_INFO).map(ToOwned::to_owned),
         meta: passing_meta(meta),
         level,
         progress_token: progress_token(meta)?,
@@ -226,7 +229,7 @@ pub(super) fn cursor(params: &Members<'_>) -> Result<Option<String>, Refusal> {
     }
 }
 
-fn discover(inbound: &Inbound, request: &Request) -> http::Response<Body> {
+fn discover(inbound: &Inbound) -> Answer {
     let lists = &inbound.view.lists;
     let mut result = ObjectWriter::new();
     result.string("resultType", "complete").value("supportedVersions", &supported());
@@ -235,9 +238,9 @@ fn discover(inbound: &Inbound, request: &Request) -> http::Response<Body> {
         result.string("instructions", instructions);
     }
     let mut meta = ObjectWriter::new();
-    meta.raw(SERVER_INFO, lists.server_info());
+    meta.raw(key::SERVER_INFO, lists.server_info());
     result.raw("ttlMs", "0").string("cacheScope", "private").raw("_meta", meta.finish_raw().get());
-    rpc::Answer::result(&request.id, result.finish_raw().get()).into_response()
+    Answer::result(result.finish())
 }
 
 /// Every revision served here, newest first: a client that shares only a legacy one has to learn that.

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use mpe_engine::{CallError, CallErrorKind};
 use mpe_mcp_protocol::jsonrpc::{ErrorObject, Id, code};
+use mpe_mcp_protocol::meta::key::SERVER_INFO;
 use mpe_mcp_protocol::version::{Era, ProtocolVersion};
 use serde_json::value::RawValue;
 
@@ -11,14 +12,15 @@ use crate::json::{Members, ObjectWriter};
 use crate::problem::{Problem, VENDOR_KEY};
 use crate::{Body, body};
 
-/// The final message of an exchange and the status it has when it is the first.
+/// How a request ends, and the status it has when that is the first thing said.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
-    pub(crate) message: Vec<u8>,
+    /// The result in pieces, or the error.
+    pub(crate) outcome: Result<Vec<Bytes>, ErrorObject>,
 }
 
-/// An error made by this face, on its way to becoming an [`Answer`].
+/// An error on its way to becoming an [`Answer`].
 #[derive(Debug)]
 pub(crate) struct Refusal {
     pub(crate) status: StatusCode,
@@ -27,12 +29,39 @@ pub(crate) struct Refusal {
 
 impl Answer {
     /// A result.
-    pub(crate) fn result(id: &Id, result: &str) -> Self {
-        Self { status: StatusCode::OK, message: success(id, result) }
+    pub(crate) fn result(result: impl Into<Bytes>) -> Self {
+        Self { status: StatusCode::OK, outcome: Ok(vec![result.into()]) }
     }
 
-    pub(crate) fn into_response(self) -> http::Response<Body> {
-        body::response(self.status, "application/json", self.message)
+    /// The whole message in pieces, of which none is copied.
+    fn pieces(self, id: Option<&Id>) -> Vec<Bytes> {
+        match self.outcome {
+            Ok(result) => {
+                let mut head = br#"{"jsonrpc":"2.0","id":"#.to_vec();
+                serde_json::to_writer(&mut head, &id).expect("an id is JSON");
+                head.extend_from_slice(br#","result":"#);
+                let mut pieces = Vec::with_capacity(result.len() + 2);
+                pieces.push(Bytes::from(head));
+                pieces.extend(result);
+                pieces.push(Bytes::from_static(b"}"));
+                pieces
+            }
+            Err(error) => vec![Bytes::from(failure(id, &error))],
+        }
+    }
+
+    /// The whole message.
+    pub(crate) fn message(self, id: Option<&Id>) -> Vec<u8> {
+        self.pieces(id).concat()
+    }
+
+    pub(crate) fn into_response(self, id: Option<&Id>) -> http::Response<Body> {
+        let status = self.status;
+        let mut response = http::Response::new(body::pieces(self.pieces(id)));
+        *response.status_mut() = status;
+        let json = http::HeaderValue::from_static("application/json");
+        response.headers_mut().insert(http::header::CONTENT_TYPE, json);
+        response
     }
 }
 
@@ -56,8 +85,14 @@ impl Refusal {
         self
     }
 
-    pub(crate) fn answer(&self, id: Option<&Id>) -> Answer {
-        Answer { status: self.status, message: failure(id, &self.error) }
+    pub(crate) fn into_response(self, id: Option<&Id>) -> http::Response<Body> {
+        Answer::from(self).into_response(id)
+    }
+}
+
+impl From<Refusal> for Answer {
+    fn from(refusal: Refusal) -> Self {
+        Self { status: refusal.status, outcome: Err(refusal.error) }
     }
 }
 
@@ -81,28 +116,8 @@ pub(crate) fn status_of(error_code: i64) -> StatusCode {
     }
 }
 
-/// `{"jsonrpc":"2.0","id":…,"result":…}`.
-pub(crate) fn success(id: &Id, result: &str) -> Vec<u8> {
-    let mut writer = ObjectWriter::with_capacity(result.len() + 64);
-    writer.string("jsonrpc", "2.0").value("id", id).raw("result", result);
-    writer.finish()
-}
-
-/// A result in shared pieces, none of them copied.
-pub(crate) fn success_pieces(id: &Id, pieces: impl IntoIterator<Item = Bytes>) -> http::Response<Body> {
-    let mut head = br#"{"jsonrpc":"2.0","id":"#.to_vec();
-    serde_json::to_writer(&mut head, id).expect("an id is JSON");
-    head.extend_from_slice(br#","result":"#);
-    let all =
-        std::iter::once(Bytes::from(head)).chain(pieces).chain(std::iter::once(Bytes::from_static(b"}")));
-    let mut response = http::Response::new(body::pieces(all));
-    let json = http::HeaderValue::from_static("application/json");
-    response.headers_mut().insert(http::header::CONTENT_TYPE, json);
-    response
-}
-
 /// `{"jsonrpc":"2.0","id":…,"error":…}`; without a readable id, it is null (JSON-RPC 2.0 §5).
-pub(crate) fn failure(id: Option<&Id>, error: &ErrorObject) -> Vec<u8> {
+fn failure(id: Option<&Id>, error: &ErrorObject) -> Vec<u8> {
     let mut writer = ObjectWriter::new();
     writer.string("jsonrpc", "2.0").value("id", &id).value("error", error);
     writer.finish()
@@ -195,20 +210,26 @@ fn wrapped(rejection: &ErrorObject) -> ErrorObject {
     }
 }
 
-/// `resultType` and our `serverInfo` added to a result for a modern client; everything else as it was.
+/// `resultType` and our `serverInfo` added to a result for a modern client; everything else as it was. `extra` members
+/// replace those of the same name.
 ///
 /// # Errors
 /// A result that is no object.
 pub(crate) fn modern_result(
-    result: &RawValue,
+    result: Box<RawValue>,
     server_info: &str,
     extra: &[(&str, &str)],
-) -> Result<Vec<u8>, Refusal> {
-    let Some(members) = Members::of(result) else {
+) -> Result<Vec<Bytes>, Refusal> {
+    let Some(members) = Members::of(&result) else {
         return Err(Refusal::new(code::INTERNAL_ERROR, "the upstream's result is no object"));
     };
+    let typed = members.get("resultType").is_some();
+    if members.get("_meta").is_none() && extra.is_empty() {
+        let is_empty = members.is_empty();
+        return Ok(wrapped_result(result, typed, is_empty, server_info));
+    }
     let mut writer = ObjectWriter::with_capacity(result.get().len() + server_info.len() + 128);
-    if members.get("resultType").is_none() {
+    if !typed {
         writer.string("resultType", "complete");
     }
     for (key, value) in
@@ -226,20 +247,36 @@ pub(crate) fn modern_result(
     }
     meta.raw(SERVER_INFO, server_info);
     writer.raw("_meta", meta.finish_raw().get());
-    Ok(writer.finish())
+    Ok(vec![Bytes::from(writer.finish())])
+}
+
+/// A result without `_meta` between what we add to it: its own bytes are handed on, not copied.
+fn wrapped_result(result: Box<RawValue>, typed: bool, is_empty: bool, server_info: &str) -> Vec<Bytes> {
+    let bytes = owned_bytes(result);
+    let inside = bytes.slice(1..bytes.len() - 1);
+    let comma = if is_empty { "" } else { "," };
+    let head = if typed { "{" } else { "{\"resultType\":\"complete\"," };
+    let tail = format!("{comma}\"_meta\":{{\"{SERVER_INFO}\":{server_info}}}}}");
+    vec![Bytes::from_static(head.as_bytes()), inside, Bytes::from(tail)]
+}
+
+/// A raw value's bytes, not copied.
+fn owned_bytes(raw: Box<RawValue>) -> Bytes {
+    let text: Box<str> = raw.into();
+    Bytes::from(text.into_string())
 }
 
 /// A result for a client of a legacy revision: what only the modern era knows is taken off, and
 /// `structuredContent` that is no object, unknown before 2026-07-28, stands as text instead.
-pub(crate) fn legacy_result(result: &RawValue, version: ProtocolVersion) -> Vec<u8> {
-    let Some(members) = Members::of(result) else { return result.get().as_bytes().to_vec() };
+pub(crate) fn legacy_result(result: Box<RawValue>, version: ProtocolVersion) -> Bytes {
+    let Some(members) = Members::of(&result) else { return owned_bytes(result) };
     let foreign = |key: &str| matches!(key, "resultType" | "ttlMs" | "cacheScope");
     let meta = members.get("_meta").and_then(Members::of);
     let stamped = meta.as_ref().is_some_and(|meta| meta.get(SERVER_INFO).is_some());
     let structured = members.get("structuredContent").filter(|value| !value.get().starts_with('{'));
     let before_links = version < ProtocolVersion::V2025_06_18 && result.get().contains("resource_link");
     if !stamped && structured.is_none() && !before_links && !members.iter().any(|(key, _)| foreign(key)) {
-        return result.get().as_bytes().to_vec();
+        return owned_bytes(result);
     }
     let mut writer = ObjectWriter::with_capacity(result.get().len());
     for (key, value) in members.iter().filter(|(key, _)| !foreign(key)) {
@@ -264,7 +301,7 @@ pub(crate) fn legacy_result(result: &RawValue, version: ProtocolVersion) -> Vec<
             }
         }
     }
-    writer.finish()
+    Bytes::from(writer.finish())
 }
 
 /// Content whose links, unknown before 2025-06-18, are text blocks with the URI.
@@ -289,44 +326,49 @@ fn without_links(content: &RawValue) -> Box<RawValue> {
     crate::json::raw_value(out)
 }
 
-/// Where a modern result names its server.
-pub(crate) const SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
-
 #[cfg(test)]
 mod tests {
     use mpe_mcp_protocol::jsonrpc::{ErrorObject, Id};
     use mpe_mcp_protocol::version::{Era, ProtocolVersion};
     use serde_json::value::RawValue;
 
-    use super::{failure, legacy_result, modern_result, relayed, success};
+    use super::{Answer, Refusal, legacy_result, modern_result, relayed};
 
     fn raw(json: &str) -> Box<RawValue> {
         RawValue::from_string(json.to_owned()).unwrap()
     }
 
-    fn text(bytes: Vec<u8>) -> String {
-        String::from_utf8(bytes).unwrap()
+    fn text(bytes: impl AsRef<[u8]>) -> String {
+        String::from_utf8(bytes.as_ref().to_vec()).unwrap()
+    }
+
+    fn modern(result: &str) -> String {
+        text(modern_result(raw(result), r#"{"name":"g"}"#, &[]).unwrap().concat())
     }
 
     #[test]
     fn a_modern_result_keeps_its_bytes_and_gains_type_and_server() {
-        let result = raw(r#"{"z":1.50,"content":[ ],"_meta":{"a":1e2}}"#);
-        let stamped = text(modern_result(&result, r#"{"name":"g"}"#, &[]).unwrap());
-        let expected = r#"{"resultType":"complete","z":1.50,"content":[ ],"_meta":{"a":1e2,"io.modelcontextprotocol/serverInfo":{"name":"g"}}}"#;
-        assert_eq!(stamped, expected);
-    }
-
-    #[test]
-    fn a_result_type_that_is_there_stays() {
-        let result = raw(r#"{"resultType":"input_required","inputRequests":{}}"#);
-        let stamped = text(modern_result(&result, "{}", &[]).unwrap());
-        assert!(stamped.starts_with(r#"{"resultType":"input_required","inputRequests":{}"#), "{stamped}");
+        let server = r#""io.modelcontextprotocol/serverInfo":{"name":"g"}"#;
+        for (result, expected) in [
+            (
+                r#"{ "z":1.50,"content":[ ]}"#,
+                format!(r#"{{"resultType":"complete", "z":1.50,"content":[ ],"_meta":{{{server}}}}}"#),
+            ),
+            (
+                r#"{"z":1.50,"_meta":{"a":1e2}}"#,
+                format!(r#"{{"resultType":"complete","z":1.50,"_meta":{{"a":1e2,{server}}}}}"#),
+            ),
+            ("{}", format!(r#"{{"resultType":"complete","_meta":{{{server}}}}}"#)),
+            (r#"{"resultType":"x"}"#, format!(r#"{{"resultType":"x","_meta":{{{server}}}}}"#)),
+        ] {
+            assert_eq!(modern(result), expected);
+        }
     }
 
     #[test]
     fn a_legacy_result_without_modern_members_is_untouched() {
         let result = r#"{ "content" : [ ], "structuredContent":{"n":12345678901234567890} }"#;
-        assert_eq!(text(legacy_result(&raw(result), ProtocolVersion::V2025_11_25)), result);
+        assert_eq!(text(legacy_result(raw(result), ProtocolVersion::V2025_11_25)), result);
     }
 
     #[test]
@@ -334,23 +376,23 @@ mod tests {
         let result = raw(
             r#"{"resultType":"complete","content":[],"structuredContent":[1],"_meta":{"io.modelcontextprotocol/serverInfo":{}}}"#,
         );
-        assert_eq!(text(legacy_result(&result, ProtocolVersion::V2025_11_25)), r#"{"content":[]}"#);
+        assert_eq!(text(legacy_result(result, ProtocolVersion::V2025_11_25)), r#"{"content":[]}"#);
     }
 
     #[test]
     fn a_link_becomes_text_for_a_revision_without_links() {
         let result = raw(r#"{"content":[{"type":"resource_link","uri":"a://b","name":"n"}]}"#);
         let expected = r#"{"content":[{"type":"text","text":"a://b"}]}"#;
-        assert_eq!(text(legacy_result(&result, ProtocolVersion::V2025_03_26)), expected);
+        assert_eq!(text(legacy_result(result, ProtocolVersion::V2025_03_26)), expected);
     }
 
     #[test]
     fn ids_keep_their_type() {
-        assert_eq!(text(success(&Id::Integer(7), "{}")), r#"{"jsonrpc":"2.0","id":7,"result":{}}"#);
-        assert_eq!(text(success(&Id::String("7".into()), "{}")), r#"{"jsonrpc":"2.0","id":"7","result":{}}"#);
-        let error = ErrorObject { code: -32700, message: "m".into(), data: None };
+        let result = |id| text(Answer::result("{}").message(Some(&id)));
+        assert_eq!(result(Id::Integer(7)), r#"{"jsonrpc":"2.0","id":7,"result":{}}"#);
+        assert_eq!(result(Id::String("7".into())), r#"{"jsonrpc":"2.0","id":"7","result":{}}"#);
         assert_eq!(
-            text(failure(None, &error)),
+            text(Answer::from(Refusal::new(-32700, "m")).message(None)),
             r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"m"}}"#
         );
     }

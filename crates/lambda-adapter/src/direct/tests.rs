@@ -60,7 +60,7 @@ fn an_endpoint_is_one_path_segment_whatever_it_is_called() {
     let event = tool(r#"{"tool": "t", "endpoint_id": "a/../b"}"#).unwrap();
     assert_eq!(target(&event), "POST /endpoints/a%2F..%2Fb/tools/t");
     let event = graphql(r#"{"query": "{ a }", "endpoint_id": "default"}"#).unwrap();
-    assert_eq!(target(&event), "POST /graphql");
+    assert_eq!(target(&event), "POST /endpoints/default/graphql");
 }
 
 #[test]

@@ -1,0 +1,416 @@
+//! Requests in the legacy era over Streamable HTTP: inside a session, resumable, cancelled by a notification.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use http::StatusCode;
+use http::header::HeaderValue;
+use mpe_mcp_protocol::header::{LAST_EVENT_ID, MCP_SESSION_ID};
+use mpe_mcp_protocol::jsonrpc::{ErrorObject, Id, Response, code, encode};
+use mpe_mcp_protocol::meta::RequestMeta;
+use mpe_mcp_protocol::object::{Object, raw_of};
+use mpe_mcp_protocol::probe::{Carrier, Found, Heard, Probe, Verdict};
+use mpe_mcp_protocol::version::ProtocolVersion;
+use mpe_transport::Sent;
+use serde_json::value::RawValue;
+use tokio::time::{Instant, sleep, timeout_at};
+use tracing::debug;
+
+use super::super::listener::{Listener, LogLevel};
+use super::super::{UpstreamError, UpstreamReply, UpstreamRequest, client_info};
+use super::pump::{Answering, End, Outcome, pump};
+use super::reader::Messages;
+use super::session::Session;
+use super::wire::Answer;
+use super::{Inner, verdict_error};
+use crate::CallErrorKind;
+
+/// What an `initialize` brought.
+pub(super) struct Handshake {
+    pub(super) status: StatusCode,
+    /// The reply, where there was one.
+    pub(super) outcome: Option<Outcome>,
+    session_id: Option<HeaderValue>,
+}
+
+/// Sends `initialize`. What its reply means is for a [`Probe`] to say.
+pub(super) async fn initialize(
+    inner: &Inner,
+    version: ProtocolVersion,
+    capabilities: &str,
+    deadline: Instant,
+) -> Result<Handshake, UpstreamError> {
+    let id = inner.next_id();
+    let capabilities: &RawValue = serde_json::from_str(capabilities).expect("capabilities were read as JSON");
+    let (version, info) = (raw_of(version.as_str()), client_info());
+    let members = [("protocolVersion", &*version), ("capabilities", capabilities), ("clientInfo", &*info)];
+    let message = encode::request_with(&id, "initialize", None, &members);
+    let mut answer = inner.wire.send(inner.wire.post(message), deadline).await?;
+    let session_id = answer.headers.get(MCP_SESSION_ID).cloned();
+    let outcome = first_reply(inner, &mut answer, &id).await?;
+    Ok(Handshake { status: answer.status, outcome, session_id })
+}
+
+async fn first_reply(inner: &Inner, answer: &mut Answer, id: &Id) -> Result<Option<Outcome>, UpstreamError> {
+    if !answer.status.is_success() {
+        return Ok(answer.explanation().await.map(|(_, error)| Err(error)));
+    }
+    if !answer.has_messages() {
+        return Ok(None);
+    }
+    let mut nobody = Listener::new(&Arc::default(), id);
+    match pump(&mut answer.messages, id, &mut nobody, &super::pump::NoAnswers, &inner.notices).await {
+        Ok(End::Reply(outcome)) => Ok(Some(outcome)),
+        Ok(End::Closed) => Ok(None),
+        // What is no message is no reply; a lost connection is an error of its own.
+        Err(error) if error.kind == CallErrorKind::UpstreamProtocol => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Completes a handshake that a probe has accepted: tells the server, which may then be asked.
+pub(super) async fn complete(
+    inner: &Inner,
+    handshake: Handshake,
+    found: &Found,
+    deadline: Instant,
+) -> Result<Session, UpstreamError> {
+    let has_logging = Object::parse(&found.server.capabilities)
+        .is_ok_and(|capabilities| capabilities.present("logging").is_some());
+    let session = Session {
+        id: handshake.session_id,
+        version: found.version,
+        level: tokio::sync::Mutex::new(None),
+        has_logging,
+    };
+    let mut request = inner.wire.post(encode::notification("notifications/initialized", None));
+    session.stamp(request.headers_mut());
+    let answer = inner.wire.send(request, deadline).await?;
+    if !answer.status.is_success() {
+        return Err(answer.status_error(None));
+    }
+    Ok(session)
+}
+
+/// Opens a session with these capabilities.
+async fn open(inner: &Inner, capabilities: &str, deadline: Instant) -> Result<Session, UpstreamError> {
+    let deadline = deadline.min(Instant::now() + super::STEP_TIMEOUT);
+    let version = inner.found_version().unwrap_or(ProtocolVersion::LATEST_LEGACY);
+    // Discovery has been here; only the handshake is repeated.
+    let mut probe = Probe::handshake(Carrier::Http, version, inner.pin());
+    let handshake = initialize(inner, version, capabilities, deadline).await?;
+    let status = handshake.status.as_u16();
+    let heard = match &handshake.outcome {
+        Some(outcome) => Heard::Reply { status: Some(status), outcome },
+        None => Heard::Status(status),
+    };
+    match probe.hear(heard) {
+        Verdict::Found(found) => complete(inner, handshake, &found, deadline).await,
+        verdict => {
+            inner.forget();
+            Err(verdict_error(verdict))
+        }
+    }
+}
+
+/// Sends one request and reads its reply. Dropping the future tells the server that it is cancelled.
+pub(super) async fn request(
+    inner: &Arc<Inner>,
+    request: &UpstreamRequest,
+) -> Result<UpstreamReply, UpstreamError> {
+    let capabilities = request.context.capabilities.as_deref().map_or("{}", RawValue::get);
+    let mut reopened = false;
+    loop {
+        let opened = inner
+            .sessions
+            .get(capabilities, request.deadline, || open(inner, capabilities, request.deadline));
+        let (session, evicted) = opened.await?;
+        if let Some(evicted) = evicted {
+            inner.retire(evicted);
+        }
+        match attempt(inner, &session, request).await? {
+            Attempt::Reply(reply) => return Ok(reply),
+            // 2025-11-25, transports: a 404 means that the session is over, and proves that nothing ran in it.
+            Attempt::SessionOver(error) => {
+                inner.sessions.forget(capabilities, &session);
+                if std::mem::replace(&mut reopened, true) {
+                    return Err(error);
+                }
+                debug!(server = %inner.wire.uri(), "session over, opening another");
+            }
+        }
+    }
+}
+
+enum Attempt {
+    Reply(UpstreamReply),
+    SessionOver(UpstreamError),
+}
+
+async fn attempt(
+    inner: &Arc<Inner>,
+    session: &Arc<Session>,
+    request: &UpstreamRequest,
+) -> Result<Attempt, UpstreamError> {
+    let id = inner.next_id();
+    let mut listener = Listener::new(&request.context, &id);
+    if let Some(level) = listener.level()
+        && let Err(error) = raise_level(inner, session, level, request.deadline).await
+    {
+        debug!(%error, "the server's log level could not be set");
+    }
+    let mut http = inner.wire.post(message(&id, request, &listener));
+    session.stamp(http.headers_mut());
+    let mut guard =
+        CancelGuard { inner: Arc::clone(inner), session: Arc::clone(session), id: id.clone(), armed: true };
+    let answer = inner.wire.send(http, request.deadline).await;
+    let mut answer = answer.inspect_err(|error| guard.armed = error.sent == Sent::Maybe)?;
+    if !answer.status.is_success() {
+        guard.armed = false;
+        return refused(&mut answer, session, &id).await;
+    }
+    let protocol = answer.protocol;
+    if !answer.has_messages() {
+        return Err(UpstreamError::protocol("the answer is neither JSON nor an event stream"));
+    }
+    let answering =
+        Answers { inner: Arc::clone(inner), session: Arc::clone(session), deadline: request.deadline };
+    let reply = read_to_reply(inner, session, &mut answer.messages, &id, &mut listener, &answering);
+    // The body's own deadline ends a silent stream; this one ends a wait for an answer of the caller, too.
+    let reply = timeout_at(request.deadline, reply).await;
+    let outcome = reply.map_err(|_| UpstreamError::deadline(Sent::Maybe, "the reply"))??;
+    guard.armed = false;
+    Ok(Attempt::Reply(UpstreamReply { outcome, protocol }))
+}
+
+/// Reads the stream, and takes it up again where it breaks and the server lets us.
+async fn read_to_reply(
+    inner: &Inner,
+    session: &Session,
+    messages: &mut Messages,
+    id: &Id,
+    listener: &mut Listener,
+    answering: &Answers,
+) -> Result<Outcome, UpstreamError> {
+    let mut resumed = 0;
+    let mut last_seen: Option<String> = None;
+    let mut retry = DEFAULT_RETRY;
+    loop {
+        let end = pump(messages, id, listener, answering, &inner.notices).await;
+        let error = match end {
+            Ok(End::Reply(outcome)) => return Ok(outcome),
+            Ok(End::Closed) => UpstreamError::new(
+                CallErrorKind::UpstreamLost,
+                Sent::Maybe,
+                "the server closed the stream without a reply",
+            ),
+            Err(error) if error.kind == CallErrorKind::UpstreamLost => error,
+            Err(error) => return Err(error),
+        };
+        if let Some((event, named)) = messages.resume_point() {
+            // A stream that brought something new is worth another round of attempts.
+            if last_seen.as_ref() != Some(&event) {
+                resumed = 0;
+            }
+            last_seen = Some(event);
+            retry = named.unwrap_or(retry);
+        }
+        let Some(event) = last_seen.as_ref().filter(|_| resumed < MAX_RESUMPTIONS) else { return Err(error) };
+        resumed += 1;
+        sleep(retry.min(MAX_RETRY)).await;
+        match resume(inner, session, event, answering.deadline).await {
+            Ok(stream) => *messages = stream,
+            Err(refusal) => {
+                debug!(%refusal, "the stream could not be taken up again");
+                return Err(error);
+            }
+        }
+    }
+}
+
+/// How long to wait before a stream is taken up again, unless the server says otherwise.
+const DEFAULT_RETRY: Duration = Duration::from_secs(1);
+/// The longest wait a server may ask for.
+const MAX_RETRY: Duration = Duration::from_secs(60);
+/// Attempts to take up a stream that bring nothing new, at most.
+const MAX_RESUMPTIONS: u32 = 5;
+
+async fn resume(
+    inner: &Inner,
+    session: &Session,
+    event: &str,
+    deadline: Instant,
+) -> Result<Messages, UpstreamError> {
+    let mut request = inner.wire.get();
+    session.stamp(request.headers_mut());
+    let event = HeaderValue::from_str(event)
+        .map_err(|_| UpstreamError::protocol("an event id that no header may hold"))?;
+    request.headers_mut().insert(LAST_EVENT_ID, event);
+    let answer = inner.wire.send(request, deadline).await?;
+    if answer.status.is_success() && answer.messages.is_event_stream() {
+        return Ok(answer.messages);
+    }
+    Err(answer.status_error(None))
+}
+
+async fn refused(answer: &mut Answer, session: &Session, id: &Id) -> Result<Attempt, UpstreamError> {
+    let explanation = answer.explanation().await;
+    let error = answer.status_error(explanation.as_ref().map(|(_, error)| error));
+    if is_session_over(answer.status, session, explanation.as_ref(), id) {
+        return Ok(Attempt::SessionOver(error.before_sending()));
+    }
+    match explanation {
+        Some((about, error)) if about.as_ref() == Some(id) => {
+            Ok(Attempt::Reply(UpstreamReply { outcome: Err(error), protocol: answer.protocol }))
+        }
+        _ => Err(error),
+    }
+}
+
+fn is_session_over(
+    status: StatusCode,
+    session: &Session,
+    explanation: Option<&(Option<Id>, ErrorObject)>,
+    id: &Id,
+) -> bool {
+    if session.id.is_none() {
+        return false;
+    }
+    match (status, explanation) {
+        // Some servers answer an unknown method with 404, too; then they know which request they mean.
+        (StatusCode::NOT_FOUND, Some((Some(about), error))) => {
+            about != id || error.code != code::METHOD_NOT_FOUND
+        }
+        (StatusCode::NOT_FOUND, _) => true,
+        // What SDKs' examples, and so many servers, answer to an id they do not know, or after a restart.
+        (StatusCode::BAD_REQUEST, Some((_, error))) => {
+            let message = error.message.to_ascii_lowercase();
+            (-32099..=-32000).contains(&error.code)
+                && (message.contains("session") || message.contains("not initialized"))
+        }
+        _ => false,
+    }
+}
+
+fn message(id: &Id, request: &UpstreamRequest, listener: &Listener) -> Vec<u8> {
+    let meta = RequestMeta {
+        progress_token: listener.token().cloned(),
+        rest: request.context.meta.clone(),
+        ..RequestMeta::default()
+    };
+    if meta.is_empty() {
+        return encode::request(id, &request.method, request.params.as_deref());
+    }
+    encode::request_with(id, &request.method, request.params.as_deref(), &[("_meta", &meta.to_raw())])
+}
+
+/// Makes the session at least as talkative as one call wants it; each call hears only its own share.
+async fn raise_level(
+    inner: &Inner,
+    session: &Session,
+    wanted: LogLevel,
+    deadline: Instant,
+) -> Result<(), UpstreamError> {
+    if !session.has_logging {
+        return Ok(());
+    }
+    let lock = timeout_at(deadline, session.level.lock()).await;
+    let mut level = lock.map_err(|_| UpstreamError::deadline(Sent::No, "the log level"))?;
+    if level.is_some_and(|level| level <= wanted) {
+        return Ok(());
+    }
+    let id = inner.next_id();
+    let params = raw_of(&serde_json::json!({ "level": wanted.as_str() }));
+    let mut request = inner.wire.post(encode::request(&id, "logging/setLevel", Some(&params)));
+    session.stamp(request.headers_mut());
+    let mut answer = inner.wire.send(request, deadline).await?;
+    match first_reply(inner, &mut answer, &id).await? {
+        Some(Ok(_)) => {
+            *level = Some(wanted);
+            Ok(())
+        }
+        Some(Err(error)) => Err(UpstreamError::protocol(error.message)),
+        None => Err(answer.status_error(None)),
+    }
+}
+
+/// Answers what a server asks during a call, by POST.
+struct Answers {
+    inner: Arc<Inner>,
+    session: Arc<Session>,
+    deadline: Instant,
+}
+
+impl Answering for Answers {
+    fn answer(
+        &self,
+        id: Id,
+        method: &str,
+        params: Option<&RawValue>,
+        listener: &Listener,
+    ) -> Option<BoxFuture<'static, ()>> {
+        let (inner, session, deadline) = (Arc::clone(&self.inner), Arc::clone(&self.session), self.deadline);
+        if method == "ping" {
+            let outcome = Ok(super::modern::empty_object());
+            return Some(Box::pin(async move { respond(&inner, &session, id, outcome, deadline).await }));
+        }
+        let answerer = listener.answerer(method);
+        let (method, params) = (method.to_owned(), params.map(ToOwned::to_owned));
+        Some(Box::pin(async move {
+            let outcome = match answerer {
+                Ok(events) => events.ask(&method, params).await,
+                Err(refusal) => Err(refusal),
+            };
+            respond(&inner, &session, id, outcome, deadline).await;
+        }))
+    }
+}
+
+async fn respond(inner: &Inner, session: &Session, id: Id, outcome: Outcome, deadline: Instant) {
+    let response = Response { id: Some(id), outcome };
+    let mut request = inner.wire.post(response.to_bytes());
+    session.stamp(request.headers_mut());
+    match inner.wire.send(request, deadline).await {
+        Ok(answer) if answer.status.is_success() => {}
+        Ok(answer) => debug!(status = answer.status.as_u16(), "the server refused our answer"),
+        Err(error) => debug!(%error, "our answer did not reach the server"),
+    }
+}
+
+/// Ends a session at the server. 405 is fine: some servers end sessions only by themselves.
+pub(super) async fn delete(inner: &Inner, session: &Session, deadline: Instant) {
+    if session.id.is_none() {
+        return;
+    }
+    let mut request = inner.wire.delete();
+    session.stamp(request.headers_mut());
+    if let Err(error) = inner.wire.send(request, deadline).await {
+        debug!(%error, "a session could not be ended");
+    }
+}
+
+/// Tells the server that a request is cancelled, unless it was answered.
+struct CancelGuard {
+    inner: Arc<Inner>,
+    session: Arc<Session>,
+    id: Id,
+    armed: bool,
+}
+
+impl Drop for CancelGuard {
+    fn drop(&mut self) {
+        if !self.armed {
+            return;
+        }
+        let params = raw_of(&serde_json::json!({ "requestId": self.id, "reason": "the caller went away" }));
+        let mut request =
+            self.inner.wire.post(encode::notification("notifications/cancelled", Some(&params)));
+        self.session.stamp(request.headers_mut());
+        self.inner.afterwards(move |inner, deadline| async move {
+            if let Err(error) = inner.wire.send(request, deadline).await {
+                debug!(%error, "a cancellation did not reach the server");
+            }
+        });
+    }
+}

@@ -1,0 +1,173 @@
+//! Requests in the modern era: no session, everything in the request itself.
+
+use http::StatusCode;
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use mpe_mcp_protocol::header::{
+    MCP_METHOD, MCP_NAME, MCP_PARAM_PREFIX, MCP_PROTOCOL_VERSION, encode_value, named_member,
+};
+use mpe_mcp_protocol::jsonrpc::encode::request_with;
+use mpe_mcp_protocol::jsonrpc::{ErrorObject, Id, code};
+use mpe_mcp_protocol::meta::RequestMeta;
+use mpe_mcp_protocol::object::{Object, raw_of};
+use mpe_mcp_protocol::version::ProtocolVersion;
+use mpe_transport::Sent;
+use serde_json::value::RawValue;
+
+use super::super::{UpstreamError, UpstreamReply, UpstreamRequest, client_info, listener::Listener};
+use super::Inner;
+use super::pump::{End, NoAnswers, Outcome, pump};
+use super::wire::Answer;
+use crate::CallErrorKind;
+
+/// Sends one request and reads its reply. Dropping the future closes the stream, which cancels the request.
+pub(super) async fn request(
+    inner: &Inner,
+    version: ProtocolVersion,
+    request: &UpstreamRequest,
+) -> Result<UpstreamReply, UpstreamError> {
+    let id = inner.next_id();
+    let mut listener = Listener::new(&request.context, &id);
+    let mut http = inner.wire.post(message(version, &id, request, &listener));
+    *http.headers_mut() = headers(http.headers().clone(), version, request)?;
+    let mut answer = inner.wire.send(http, request.deadline).await?;
+    if !answer.status.is_success() {
+        return refused(inner, &mut answer, &id).await;
+    }
+    let protocol = answer.protocol;
+    if !answer.has_messages() {
+        return Err(UpstreamError::protocol("the answer is neither JSON nor an event stream"));
+    }
+    match pump(&mut answer.messages, &id, &mut listener, &NoAnswers, &inner.notices).await? {
+        End::Reply(outcome) => own_error(inner, outcome).map(|outcome| UpstreamReply { outcome, protocol }),
+        End::Closed => Err(UpstreamError::new(
+            CallErrorKind::UpstreamLost,
+            Sent::Maybe,
+            "the server closed the stream without a reply",
+        )),
+    }
+}
+
+/// Sends one request and says what came, without judging it.
+///
+/// # Errors
+/// No answer.
+pub(super) async fn ask(
+    inner: &Inner,
+    version: ProtocolVersion,
+    request: &UpstreamRequest,
+) -> Result<(StatusCode, Option<Outcome>), UpstreamError> {
+    let id = inner.next_id();
+    let mut listener = Listener::new(&request.context, &id);
+    let mut http = inner.wire.post(message(version, &id, request, &listener));
+    *http.headers_mut() = headers(http.headers().clone(), version, request)?;
+    let mut answer = inner.wire.send(http, request.deadline).await?;
+    if !answer.status.is_success() {
+        return Ok((answer.status, answer.explanation().await.map(|(_, error)| Err(error))));
+    }
+    if !answer.has_messages() {
+        return Ok((answer.status, None));
+    }
+    match pump(&mut answer.messages, &id, &mut listener, &NoAnswers, &inner.notices).await {
+        Ok(End::Reply(outcome)) => Ok((answer.status, Some(outcome))),
+        Ok(End::Closed) => Ok((answer.status, None)),
+        // What is no message is no reply.
+        Err(error) if error.kind == CallErrorKind::UpstreamProtocol => Ok((answer.status, None)),
+        Err(error) => Err(error),
+    }
+}
+
+async fn refused(inner: &Inner, answer: &mut Answer, id: &Id) -> Result<UpstreamReply, UpstreamError> {
+    let explanation = answer.explanation().await;
+    match explanation {
+        Some((about, error)) if about.as_ref() == Some(id) && is_about_the_request(&error) => {
+            let protocol = answer.protocol;
+            own_error(inner, Err(error)).map(|outcome| UpstreamReply { outcome, protocol })
+        }
+        explanation => Err(answer.status_error(explanation.as_ref().map(|(_, error)| error))),
+    }
+}
+
+/// Old implementation codes name no rule (2026-07-28, error codes): the status says more than they do.
+fn is_about_the_request(error: &ErrorObject) -> bool {
+    !(-32019..=-32000).contains(&error.code)
+}
+
+/// Errors about the hop end here; every other error is the caller's to see.
+fn own_error(inner: &Inner, outcome: Outcome) -> Result<Outcome, UpstreamError> {
+    let Err(error) = &outcome else { return Ok(outcome) };
+    let what = match error.code {
+        code::HEADER_MISMATCH => "the server found our headers and body to disagree",
+        code::UNSUPPORTED_PROTOCOL_VERSION => {
+            inner.forget();
+            "the server no longer speaks the revision it spoke"
+        }
+        _ => return Ok(outcome),
+    };
+    // Both are found before anything runs.
+    Err(UpstreamError::new(CallErrorKind::UpstreamProtocol, Sent::No, format!("{what}: {}", error.message)))
+}
+
+/// The request as bytes.
+pub(super) fn message(
+    version: ProtocolVersion,
+    id: &Id,
+    request: &UpstreamRequest,
+    listener: &Listener,
+) -> Vec<u8> {
+    let context = &request.context;
+    let meta = RequestMeta {
+        protocol_version: Some(version.as_str().to_owned()),
+        client_capabilities: Some(context.capabilities.clone().unwrap_or_else(empty_object)),
+        client_info: Some(context.client_info.clone().unwrap_or_else(client_info)),
+        log_level: context.log_level.clone().filter(|_| context.events.is_some()),
+        progress_token: listener.token().cloned(),
+        rest: context.meta.clone(),
+    };
+    let meta = meta.to_raw();
+    let state = context.request_state.as_deref().map(raw_of);
+    let mut extra: Vec<(&str, &RawValue)> = Vec::with_capacity(3);
+    extra.push(("_meta", &meta));
+    extra.extend(context.input_responses.as_deref().map(|responses| ("inputResponses", responses)));
+    extra.extend(state.as_deref().map(|state| ("requestState", state)));
+    request_with(id, &request.method, request.params.as_deref(), &extra)
+}
+
+/// The headers that repeat what the body says.
+fn headers(
+    mut headers: HeaderMap,
+    version: ProtocolVersion,
+    request: &UpstreamRequest,
+) -> Result<HeaderMap, UpstreamError> {
+    headers.insert(MCP_PROTOCOL_VERSION, HeaderValue::from_static(version.as_str()));
+    headers.insert(MCP_METHOD, value(&request.method)?);
+    if let Some(member) = named_member(&request.method)
+        && let Some(params) = request.params.as_deref()
+    {
+        let named = Object::parse(params).and_then(|params| params.string(member));
+        let named = named.map_err(|error| unsendable(format!("params: {error}")))?;
+        if let Some(name) = named {
+            headers.insert(MCP_NAME, value(&name)?);
+        }
+    }
+    for (name, text) in &request.mirrored {
+        let name = HeaderName::from_bytes(format!("{MCP_PARAM_PREFIX}{name}").as_bytes())
+            .map_err(|_| unsendable(format!("{name:?} cannot be part of a header name")))?;
+        let mut value = value(text)?;
+        // Parameters are the caller's data, not ours to log.
+        value.set_sensitive(true);
+        headers.insert(name, value);
+    }
+    Ok(headers)
+}
+
+fn value(text: &str) -> Result<HeaderValue, UpstreamError> {
+    HeaderValue::from_str(&encode_value(text)).map_err(|_| unsendable("a header value cannot be encoded"))
+}
+
+fn unsendable(message: impl Into<String>) -> UpstreamError {
+    UpstreamError::new(CallErrorKind::UpstreamProtocol, Sent::No, message)
+}
+
+pub(super) fn empty_object() -> Box<RawValue> {
+    RawValue::from_string("{}".to_owned()).expect("an empty object is JSON")
+}

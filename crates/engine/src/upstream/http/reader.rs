@@ -1,0 +1,236 @@
+//! Response bodies as messages: one JSON value, several, or an event stream.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use mpe_mcp_protocol::object::array_of;
+use mpe_mcp_protocol::sse::{Decoder, Event};
+use mpe_transport::{Body, Sent};
+use serde_json::value::RawValue;
+
+use super::super::UpstreamError;
+use crate::CallErrorKind;
+
+/// Bytes of one message, at most: what the pool lets a whole body have.
+const MAX_MESSAGE: usize = 64 << 20;
+
+/// Messages of one response body, in order.
+#[derive(Debug)]
+pub(super) struct Messages {
+    body: Option<Body>,
+    format: Format,
+    ready: VecDeque<Bytes>,
+}
+
+#[derive(Debug)]
+enum Format {
+    Events(Box<Decoder>),
+    Json(Splitter),
+}
+
+impl Messages {
+    /// Reads an event stream.
+    pub(super) fn events(body: Body) -> Self {
+        let format = Format::Events(Box::new(Decoder::new(MAX_MESSAGE)));
+        Self { body: Some(body), format, ready: VecDeque::new() }
+    }
+
+    /// Reads JSON. Some servers label several values, one after the other, as `application/json`.
+    pub(super) fn json(body: Body) -> Self {
+        Self { body: Some(body), format: Format::Json(Splitter::default()), ready: VecDeque::new() }
+    }
+
+    pub(super) fn is_event_stream(&self) -> bool {
+        matches!(self.format, Format::Events(_))
+    }
+
+    /// The next message's bytes; `None` at the end of the body.
+    ///
+    /// Cancel safe: nothing that was read is lost.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, UpstreamError> {
+        loop {
+            if let Some(message) = self.take_ready() {
+                return Ok(Some(message));
+            }
+            let Some(body) = &mut self.body else { return Ok(None) };
+            match body.frame().await {
+                Some(Ok(frame)) => {
+                    if let Ok(chunk) = frame.into_data() {
+                        self.push(chunk)?;
+                    }
+                }
+                Some(Err(error)) => {
+                    self.body = None;
+                    return Err(lost(error));
+                }
+                None => {
+                    self.body = None;
+                    if let Format::Json(splitter) = &mut self.format {
+                        self.ready.extend(splitter.rest());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Where a broken event stream may be taken up again, and after how long, as far as the server said.
+    pub(super) fn resume_point(&self) -> Option<(String, Option<Duration>)> {
+        match &self.format {
+            Format::Events(decoder) => Some((decoder.last_event_id()?.to_owned(), decoder.retry())),
+            Format::Json(_) => None,
+        }
+    }
+
+    fn push(&mut self, chunk: Bytes) -> Result<(), UpstreamError> {
+        match &mut self.format {
+            Format::Events(decoder) => {
+                decoder.push(&chunk).map_err(|error| UpstreamError::protocol(error.to_string()))
+            }
+            Format::Json(splitter) => splitter.push(&chunk),
+        }
+    }
+
+    fn take_ready(&mut self) -> Option<Bytes> {
+        if let Some(message) = self.ready.pop_front() {
+            return Some(message);
+        }
+        match &mut self.format {
+            Format::Events(decoder) => std::iter::from_fn(|| decoder.next_event())
+                .find(Event::is_message)
+                .map(|event| event.data.into()),
+            Format::Json(splitter) => {
+                let value = splitter.next()?;
+                // 2025-03-26 knows batches; we never send one, but one may come back.
+                match value.first() == Some(&b'[') {
+                    true => {
+                        self.ready.extend(elements(&value));
+                        self.ready.pop_front()
+                    }
+                    false => Some(value),
+                }
+            }
+        }
+    }
+}
+
+fn lost(error: mpe_transport::Error) -> UpstreamError {
+    let mut error = UpstreamError::from(error);
+    // The head of the answer was here: the server has seen the request.
+    error.sent = Sent::Maybe;
+    if error.kind == CallErrorKind::UpstreamUnreachable {
+        error.kind = CallErrorKind::UpstreamLost;
+    }
+    error
+}
+
+fn elements(array: &Bytes) -> Vec<Bytes> {
+    let elements = serde_json::from_slice::<&RawValue>(array).ok().and_then(array_of);
+    // What is no array after all goes on as it is, to be refused by whoever parses it.
+    elements.map_or_else(
+        || vec![array.clone()],
+        |elements| elements.into_iter().map(|element| array.slice_ref(element.get().as_bytes())).collect(),
+    )
+}
+
+/// Cuts a stream of JSON values apart without parsing them.
+#[derive(Debug, Default)]
+struct Splitter {
+    buffer: BytesMut,
+    scanned: usize,
+    depth: usize,
+    in_string: bool,
+    escaped: bool,
+}
+
+impl Splitter {
+    fn push(&mut self, chunk: &[u8]) -> Result<(), UpstreamError> {
+        if self.buffer.len() + chunk.len() > MAX_MESSAGE {
+            return Err(UpstreamError::protocol(format!("a message longer than {MAX_MESSAGE} bytes")));
+        }
+        self.buffer.extend_from_slice(chunk);
+        Ok(())
+    }
+
+    /// The next complete object or array.
+    fn next(&mut self) -> Option<Bytes> {
+        while let Some(&byte) = self.buffer.get(self.scanned) {
+            self.scanned += 1;
+            if self.in_string {
+                match byte {
+                    _ if self.escaped => self.escaped = false,
+                    b'\\' => self.escaped = true,
+                    b'"' => self.in_string = false,
+                    _ => {}
+                }
+                continue;
+            }
+            match byte {
+                b'"' => self.in_string = true,
+                b'{' | b'[' => self.depth += 1,
+                b'}' | b']' => {
+                    self.depth = self.depth.saturating_sub(1);
+                    if self.depth == 0 {
+                        return Some(self.cut());
+                    }
+                }
+                _ => {}
+            }
+        }
+        None
+    }
+
+    fn cut(&mut self) -> Bytes {
+        let value = self.buffer.split_to(self.scanned).freeze();
+        self.scanned = 0;
+        let start = value.iter().position(|byte| !byte.is_ascii_whitespace()).unwrap_or(0);
+        value.slice(start..)
+    }
+
+    /// What is left at the end: nothing, or something that is no complete value.
+    fn rest(&mut self) -> Option<Bytes> {
+        let rest = std::mem::take(&mut self.buffer).freeze();
+        (!rest.trim_ascii().is_empty()).then_some(rest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Splitter, elements};
+
+    fn split(chunks: &[&str]) -> Vec<String> {
+        let mut splitter = Splitter::default();
+        let mut values = Vec::new();
+        for chunk in chunks {
+            splitter.push(chunk.as_bytes()).unwrap();
+            while let Some(value) = splitter.next() {
+                values.push(String::from_utf8(value.to_vec()).unwrap());
+            }
+        }
+        values.extend(splitter.rest().map(|rest| String::from_utf8(rest.to_vec()).unwrap()));
+        values
+    }
+
+    #[test]
+    fn values_are_cut_apart_wherever_the_chunks_end() {
+        let text = "{\"a\":\"}\\\"{\"}\n{\"b\":[{}]}  {}\r\n";
+        let expected = ["{\"a\":\"}\\\"{\"}", "{\"b\":[{}]}", "{}"];
+        assert_eq!(split(&[text]), expected);
+        for cut in 0..text.len() {
+            assert_eq!(split(&[&text[..cut], &text[cut..]]), expected, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn an_unfinished_value_is_handed_on_to_be_refused() {
+        assert_eq!(split(&["{} {\"a\":"]), ["{}", " {\"a\":"]);
+        assert_eq!(split(&["  \n"]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_batch_becomes_its_messages() {
+        let elements = elements(&bytes::Bytes::from_static(b"[{\"id\":1}, {\"id\":2}]"));
+        assert_eq!(elements, [&b"{\"id\":1}"[..], &b"{\"id\":2}"[..]]);
+    }
+}

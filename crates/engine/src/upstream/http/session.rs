@@ -1,0 +1,129 @@
+//! Sessions of legacy servers: one per set of client capabilities, one handshake at a time.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use arc_swap::ArcSwapOption;
+use http::header::{HeaderMap, HeaderValue};
+use mpe_mcp_protocol::header::{MCP_PROTOCOL_VERSION, MCP_SESSION_ID};
+use mpe_mcp_protocol::version::ProtocolVersion;
+use tokio::time::{Instant, timeout_at};
+
+use super::super::UpstreamError;
+use super::super::listener::LogLevel;
+use mpe_transport::Sent;
+
+/// Sets of capabilities that sessions are kept for, at most. The least recently used one is retired beyond.
+const MAX_SESSIONS: usize = 64;
+
+/// One session with a legacy server.
+#[derive(Debug)]
+pub(super) struct Session {
+    /// `Mcp-Session-Id`, where the server gave one.
+    pub(super) id: Option<HeaderValue>,
+    /// The revision that was negotiated.
+    pub(super) version: ProtocolVersion,
+    /// The most verbose level that was asked for.
+    pub(super) level: tokio::sync::Mutex<Option<LogLevel>>,
+    /// Whether the server offers logging.
+    pub(super) has_logging: bool,
+}
+
+impl Session {
+    /// Adds what every request of this session carries.
+    pub(super) fn stamp(&self, headers: &mut HeaderMap) {
+        if let Some(id) = &self.id {
+            headers.insert(MCP_SESSION_ID, id.clone());
+        }
+        // 2025-06-18 brought the header; older servers have not heard of it.
+        if self.version >= ProtocolVersion::V2025_06_18 {
+            headers.insert(MCP_PROTOCOL_VERSION, HeaderValue::from_static(self.version.as_str()));
+        }
+    }
+}
+
+/// Where the session for one set of capabilities stands.
+#[derive(Debug, Default)]
+pub(super) struct Slot {
+    current: ArcSwapOption<Session>,
+    /// Held during a handshake, so that everybody else waits for that one.
+    handshake: tokio::sync::Mutex<()>,
+    used: AtomicU64,
+}
+
+/// Every session with one server.
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    slots: Mutex<HashMap<Arc<str>, Arc<Slot>>>,
+    clock: AtomicU64,
+}
+
+impl Sessions {
+    /// The session for these capabilities; `open` makes one where there is none. One handshake is under way at a
+    /// time; when the call that makes it goes away, the next waiter takes over.
+    pub(super) async fn get<F>(
+        &self,
+        capabilities: &str,
+        deadline: Instant,
+        open: impl FnOnce() -> F,
+    ) -> Result<(Arc<Session>, Option<Arc<Session>>), UpstreamError>
+    where
+        F: Future<Output = Result<Session, UpstreamError>>,
+    {
+        let (slot, evicted) = self.slot(capabilities);
+        if let Some(session) = slot.current.load_full() {
+            return Ok((session, evicted));
+        }
+        let handshake = timeout_at(deadline, slot.handshake.lock()).await;
+        let _handshake = handshake.map_err(|_| UpstreamError::deadline(Sent::No, "a session"))?;
+        if let Some(session) = slot.current.load_full() {
+            return Ok((session, evicted));
+        }
+        let session = Arc::new(open().await.map_err(UpstreamError::before_sending)?);
+        slot.current.store(Some(Arc::clone(&session)));
+        Ok((session, evicted))
+    }
+
+    /// Puts a session there; gives back the one it replaces.
+    pub(super) fn put(&self, capabilities: &str, session: Session) -> Option<Arc<Session>> {
+        let (slot, _) = self.slot(capabilities);
+        slot.current.swap(Some(Arc::new(session)))
+    }
+
+    /// Forgets a session the server no longer knows; whoever asks next makes a new one. A newer one stays.
+    pub(super) fn forget(&self, capabilities: &str, session: &Arc<Session>) {
+        let slots = self.slots.lock().expect("nothing panics while it holds this lock");
+        if let Some(slot) = slots.get(capabilities)
+            && slot.current.load().as_ref().is_some_and(|current| Arc::ptr_eq(current, session))
+        {
+            slot.current.store(None);
+        }
+    }
+
+    /// Takes every session out.
+    pub(super) fn take_all(&self) -> Vec<Arc<Session>> {
+        let mut slots = self.slots.lock().expect("nothing panics while it holds this lock");
+        slots.drain().filter_map(|(_, slot)| slot.current.swap(None)).collect()
+    }
+
+    fn slot(&self, capabilities: &str) -> (Arc<Slot>, Option<Arc<Session>>) {
+        let mut slots = self.slots.lock().expect("nothing panics while it holds this lock");
+        let now = self.clock.fetch_add(1, Ordering::Relaxed);
+        if let Some(slot) = slots.get(capabilities) {
+            slot.used.store(now, Ordering::Relaxed);
+            return (Arc::clone(slot), None);
+        }
+        let evicted = (slots.len() >= MAX_SESSIONS).then(|| evict(&mut slots)).flatten();
+        let slot = Arc::new(Slot { used: AtomicU64::new(now), ..Slot::default() });
+        slots.insert(Arc::from(capabilities), Arc::clone(&slot));
+        (slot, evicted)
+    }
+}
+
+/// Takes out the least recently used slot. Calls under way in its session go on; it only gets no new ones.
+fn evict(slots: &mut HashMap<Arc<str>, Arc<Slot>>) -> Option<Arc<Session>> {
+    let oldest = slots.iter().min_by_key(|(_, slot)| slot.used.load(Ordering::Relaxed));
+    let key = oldest.map(|(key, _)| Arc::clone(key))?;
+    slots.remove(&key)?.current.swap(None)
+}

@@ -1,0 +1,168 @@
+//! Requests to one URL over the pool, and what an answer looks like.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
+use http::{Method, Request, StatusCode, Uri};
+use mpe_mcp_protocol::jsonrpc::{Envelope, ErrorObject, Id};
+use mpe_transport::{Body, ExchangeInfo, Origin, Pool, Protocol, Sent};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::time::Instant;
+
+use super::super::UpstreamError;
+use super::reader::Messages;
+use crate::CallErrorKind;
+
+/// One URL, and everything that goes there with every request.
+pub(super) struct Wire {
+    pool: Pool,
+    origin: Origin,
+    uri: Uri,
+    headers: HeaderMap,
+}
+
+/// The head of an answer, and its body as messages.
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) protocol: Option<Protocol>,
+    pub(super) headers: HeaderMap,
+    pub(super) messages: Messages,
+    is_message: bool,
+}
+
+impl Wire {
+    /// # Errors
+    /// One sentence: a header value that no header can hold, or a URL without scheme or host.
+    pub(super) fn new(
+        pool: Pool,
+        url: &Uri,
+        wire: mpe_transport::Wire,
+        headers: &[(HeaderName, SecretString)],
+    ) -> Result<Self, String> {
+        let origin = Origin::of(url, wire).map_err(|error| error.to_string())?;
+        let mut map = HeaderMap::with_capacity(headers.len() + 1);
+        map.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+        for (name, value) in headers {
+            let mut value = HeaderValue::from_str(value.expose_secret())
+                .map_err(|_| format!("the value of header {name} has bytes that no header may hold"))?;
+            value.set_sensitive(true);
+            map.insert(name.clone(), value);
+        }
+        Ok(Self { pool, origin, uri: url.clone(), headers: map })
+    }
+
+    /// The URL.
+    pub(super) fn uri(&self) -> &Uri {
+        &self.uri
+    }
+
+    /// A POST of one message.
+    pub(super) fn post(&self, message: Vec<u8>) -> Request<Bytes> {
+        let mut request = self.request(Method::POST, message.into());
+        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
+        request
+    }
+
+    /// A GET of an event stream.
+    pub(super) fn get(&self) -> Request<Bytes> {
+        let mut request = self.request(Method::GET, Bytes::new());
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
+        request
+    }
+
+    /// A DELETE of a session.
+    pub(super) fn delete(&self) -> Request<Bytes> {
+        self.request(Method::DELETE, Bytes::new())
+    }
+
+    fn request(&self, method: Method, body: Bytes) -> Request<Bytes> {
+        let mut request = Request::new(body);
+        *request.method_mut() = method;
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = self.headers.clone();
+        request
+    }
+
+    /// Sends, and returns once the head of the answer is here. The deadline covers the body too.
+    pub(super) async fn send(
+        &self,
+        request: Request<Bytes>,
+        deadline: Instant,
+    ) -> Result<Answer, UpstreamError> {
+        let response = self.pool.send(&self.origin, request, Some(deadline)).await?;
+        Ok(Answer::of(response))
+    }
+}
+
+impl Answer {
+    fn of(response: http::Response<Body>) -> Self {
+        let (head, body) = response.into_parts();
+        let media_type =
+            head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let media_type = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        let is_events = media_type == "text/event-stream";
+        // Servers that forget the label are read as JSON; those that label something else mean it.
+        let is_json =
+            media_type.is_empty() || media_type == "application/json" || media_type.ends_with("+json");
+        Self {
+            status: head.status,
+            protocol: head.extensions.get::<ExchangeInfo>().map(|info| info.protocol),
+            messages: if is_events { Messages::events(body) } else { Messages::json(body) },
+            headers: head.headers,
+            is_message: is_events || is_json,
+        }
+    }
+
+    /// Whether a message may be in the body, by its label.
+    pub(super) fn has_messages(&self) -> bool {
+        self.is_message
+    }
+
+    /// The JSON-RPC error that explains a status, with the id it is about.
+    pub(super) async fn explanation(&mut self) -> Option<(Option<Id>, ErrorObject)> {
+        if !self.is_message {
+            return None;
+        }
+        let bytes = self.messages.next().await.ok().flatten()?;
+        match Envelope::parse(&bytes).ok()? {
+            Envelope::Response { id, outcome: Err(error) } => Some((id, error)),
+            _ => None,
+        }
+    }
+
+    /// The error that a status without a usable message is.
+    pub(super) fn status_error(&self, explanation: Option<&ErrorObject>) -> UpstreamError {
+        let (kind, sent) = match self.status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => (CallErrorKind::UpstreamAuth, Sent::No),
+            StatusCode::TOO_MANY_REQUESTS => (CallErrorKind::UpstreamStatus, Sent::No),
+            _ => (CallErrorKind::UpstreamStatus, Sent::Maybe),
+        };
+        let mut message = format!("the server answered with HTTP status {}", self.status.as_u16());
+        if let Some(error) = explanation {
+            message.push_str(&format!(" (error {}: {})", error.code, shortened(&error.message)));
+        }
+        let mut error = UpstreamError::new(kind, sent, message);
+        error.retry_after = self.retry_after();
+        error
+    }
+
+    /// `Retry-After` in seconds; the date form is not used by servers that mean machines.
+    fn retry_after(&self) -> Option<Duration> {
+        let seconds = self.headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+        Some(Duration::from_secs(seconds))
+    }
+}
+
+/// What others wrote, cut to what fits into one of our sentences.
+pub(super) fn shortened(text: &str) -> &str {
+    match text.char_indices().nth(MAX_QUOTED) {
+        Some((end, _)) => &text[..end],
+        None => text,
+    }
+}
+
+const MAX_QUOTED: usize = 200;
+
+const AGENT: &str = concat!("mcp-proxy-engine/", env!("CARGO_PKG_VERSION"));

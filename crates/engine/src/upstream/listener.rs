@@ -1,0 +1,115 @@
+//! What a call hears while it is under way, whatever carries it.
+
+use std::sync::Arc;
+
+use mpe_mcp_protocol::jsonrpc::{ErrorObject, Id, Notification, code};
+use mpe_mcp_protocol::object::{Object, string_of};
+use mpe_mcp_protocol::params::Progress;
+use serde_json::value::RawValue;
+use tracing::debug;
+
+use crate::{CallContext, CallEvents};
+
+/// The severities of RFC 5424, as MCP names them, mildest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct LogLevel(u8);
+
+const LEVELS: [&str; 8] = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
+
+impl LogLevel {
+    pub(super) fn parse(name: &str) -> Option<Self> {
+        LEVELS.iter().position(|level| *level == name).map(|at| Self(u8::try_from(at).expect("eight levels")))
+    }
+
+    pub(super) fn as_str(self) -> &'static str {
+        LEVELS[usize::from(self.0)]
+    }
+}
+
+/// Passes on what belongs to one call, and nothing else.
+pub(super) struct Listener {
+    context: Arc<CallContext>,
+    token: Option<Id>,
+    last_progress: Option<f64>,
+    level: Option<LogLevel>,
+}
+
+impl Listener {
+    /// For a call whose progress token upstream is `token`, where the caller wants progress.
+    pub(super) fn new(context: &Arc<CallContext>, token: &Id) -> Self {
+        let wants_progress = context.wants_progress && context.events.is_some();
+        Self {
+            token: wants_progress.then(|| token.clone()),
+            last_progress: None,
+            level: context.log_level.as_deref().and_then(LogLevel::parse),
+            context: Arc::clone(context),
+        }
+    }
+
+    /// The token to ask for progress with.
+    pub(super) fn token(&self) -> Option<&Id> {
+        self.token.as_ref()
+    }
+
+    /// The level at which the caller wants log messages.
+    pub(super) fn level(&self) -> Option<LogLevel> {
+        self.level
+    }
+
+    /// Passes a notification on if the caller wants it and it is well formed.
+    pub(super) fn hear(&mut self, method: &str, params: Option<&RawValue>) {
+        let Some(events) = self.context.events.clone() else { return };
+        let params = match method {
+            "notifications/progress" => self.progress(params),
+            "notifications/message" => self.message(params),
+            _ => None,
+        };
+        match params {
+            Some(params) => events.notify(Notification { method: method.to_owned(), params: Some(params) }),
+            None => debug!(method, "notification not passed on"),
+        }
+    }
+
+    /// Progress of this call that goes forward; a peer that breaks either rule would make us break it downstream.
+    fn progress(&mut self, params: Option<&RawValue>) -> Option<Box<RawValue>> {
+        let progress = Progress::parse(params)?;
+        if Some(&progress.token) != self.token.as_ref() {
+            return None;
+        }
+        if self.last_progress.is_some_and(|last| progress.progress <= last) {
+            return None;
+        }
+        self.last_progress = Some(progress.progress);
+        Some(progress.without_token())
+    }
+
+    fn message(&self, params: Option<&RawValue>) -> Option<Box<RawValue>> {
+        let wanted = self.level?;
+        let level = Object::parse(params?).ok()?.get("level").and_then(string_of)?;
+        (LogLevel::parse(&level)? >= wanted).then(|| params.map(ToOwned::to_owned)).flatten()
+    }
+
+    /// Who answers a request of the server, if the caller declared that it can.
+    ///
+    /// # Errors
+    /// What to tell the server instead.
+    pub(super) fn answerer(&self, method: &str) -> Result<Arc<dyn CallEvents>, ErrorObject> {
+        let declared = match method {
+            "elicitation/create" => self.declares("elicitation"),
+            "roots/list" => self.declares("roots"),
+            "sampling/createMessage" => self.declares("sampling"),
+            _ => false,
+        };
+        match &self.context.events {
+            Some(events) if declared => Ok(Arc::clone(events)),
+            _ => {
+                Err(ErrorObject::new(code::METHOD_NOT_FOUND, format!("the client has no method {method:?}")))
+            }
+        }
+    }
+
+    fn declares(&self, capability: &str) -> bool {
+        let Some(capabilities) = self.context.capabilities.as_deref() else { return false };
+        Object::parse(capabilities).is_ok_and(|object| object.present(capability).is_some())
+    }
+}

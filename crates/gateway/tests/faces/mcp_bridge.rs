@@ -1,0 +1,111 @@
+//! One era in front, the other behind.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use serde_json::{Value, json};
+
+use crate::fixture::{Fixture, legacy_request};
+
+fn ask(extra: Value) -> Value {
+    let mut params = json!({
+        "name": "ask", "arguments": {"a": 1},
+        "_meta": {"io.modelcontextprotocol/clientCapabilities": {"elicitation": {}}},
+    });
+    params.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+    params
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_held_call_goes_on_with_the_retry_and_is_not_run_again() {
+    let fixture = Fixture::new().await;
+    let first = fixture.modern("tools/call", ask(json!({}))).await.json()["result"].clone();
+    assert_eq!(first["resultType"], "input_required", "{first}");
+    let (key, request) = first["inputRequests"].as_object().unwrap().iter().next().unwrap();
+    assert_eq!(request["method"], "elicitation/create");
+    assert_eq!(request["params"]["message"], "who?");
+    let retry = ask(json!({
+        "requestState": first["requestState"], "inputResponses": {key: {"action": "accept", "content": {"n": 1}}},
+    }));
+    let second = fixture.modern("tools/call", retry.clone()).await.json()["result"].clone();
+    assert_eq!(second["resultType"], "complete", "{second}");
+    let text = r#"answered {"action":"accept","content":{"n":1}}"#;
+    assert_eq!(second["content"][0]["text"], text);
+    assert_eq!(fixture.upstream.calls().len(), 1);
+    let again = fixture.modern("tools/call", retry).await.json();
+    assert_eq!(again["error"]["code"], -32603, "{again}");
+    assert_eq!(fixture.upstream.calls().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_under_another_key_is_asked_for_again() {
+    let fixture = Fixture::new().await;
+    let first = fixture.modern("tools/call", ask(json!({}))).await.json()["result"].clone();
+    let retry = ask(json!({"requestState": first["requestState"], "inputResponses": {"other": {}}}));
+    let second = fixture.modern("tools/call", retry).await.json()["result"].clone();
+    assert_eq!(second["inputRequests"], first["inputRequests"]);
+    assert_ne!(second["requestState"], first["requestState"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_held_call_expires() {
+    let fixture = Fixture::with(|config| config.input_lifetime = Duration::from_secs(5)).await;
+    let first = fixture.modern("tools/call", ask(json!({}))).await.json()["result"].clone();
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let key = first["inputRequests"].as_object().unwrap().keys().next().unwrap();
+    let retry =
+        ask(json!({"requestState": first["requestState"], "inputResponses": {key: {"action": "decline"}}}));
+    assert_eq!(fixture.modern("tools/call", retry).await.json()["error"]["code"], -32603);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_state_is_ours_between_us_and_the_client_and_theirs_behind() {
+    let fixture = Fixture::new().await;
+    let call = |extra: Value| {
+        let mut params = json!({"name": "input", "arguments": {"a": 1}});
+        params.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        params
+    };
+    let first = fixture.modern("tools/call", call(json!({}))).await.json()["result"].clone();
+    assert_eq!(first["inputRequests"]["user_name"]["method"], "elicitation/create");
+    let state = first["requestState"].as_str().unwrap();
+    assert!(!state.contains("theirs"));
+    let responses = json!({"user_name": {"action": "accept"}});
+    let good = call(json!({"requestState": state, "inputResponses": responses}));
+    let second = fixture.modern("tools/call", good).await.json()["result"].clone();
+    assert_eq!(second["content"][0]["text"], r#"{"user_name":{"action":"accept"}} with theirs"#, "{second}");
+    for bad in [
+        call(json!({"requestState": format!("{state}-tampered"), "inputResponses": responses})),
+        call(json!({"requestState": state, "inputResponses": responses, "arguments": {"a": 2}})),
+        call(json!({"requestState": state, "inputResponses": 7})),
+        call(json!({"requestState": null, "inputResponses": responses})),
+    ] {
+        let answer = fixture.modern("tools/call", bad.clone()).await.json();
+        assert_eq!(answer["error"]["code"], -32602, "{bad}");
+    }
+    assert_eq!(fixture.upstream.calls().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_legacy_client_is_asked_on_its_stream_what_a_modern_upstream_wants() {
+    let fixture = Fixture::new().await;
+    let session = fixture.initialize("2025-11-25", json!({"elicitation": {}})).await;
+    let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "input", "arguments": {}}});
+    let request = legacy_request(Some(&session))
+        .body(Full::new(Bytes::from(call.to_string())).map_err(|never| match never {}).boxed_unsync())
+        .unwrap();
+    let mut body = fixture.gateway.handle(request).await.into_body();
+    let event = body.frame().await.unwrap().unwrap().into_data().unwrap();
+    let event = String::from_utf8(event.to_vec()).unwrap();
+    let question: Value = serde_json::from_str(event.split_once("data: ").unwrap().1).unwrap();
+    assert_eq!(
+        (&question["method"], &question["params"]["message"]),
+        (&json!("elicitation/create"), &json!("who?"))
+    );
+    let answer = json!({"jsonrpc": "2.0", "id": question["id"], "result": {"action": "accept"}}).to_string();
+    fixture.legacy_post(Some(&session), &answer).await;
+    let rest = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
+    assert!(rest.contains(r#"{\"user_name\":{\"action\":\"accept\"}} with theirs"#), "{rest}");
+    assert_eq!(fixture.upstream.calls().len(), 2);
+}

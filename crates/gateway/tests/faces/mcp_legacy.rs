@@ -1,0 +1,158 @@
+//! `POST /mcp` as clients of 2025-11-25 and earlier use it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use serde_json::{Value, json};
+
+use crate::fixture::{Answer, Fixture, legacy_request};
+
+const LATEST: &str = "2025-11-25";
+
+#[tokio::test(start_paused = true)]
+async fn the_handshake_agrees_on_a_revision() {
+    let fixture = Fixture::new().await;
+    for version in ["2024-11-05", "2025-03-26", "2025-06-18", LATEST] {
+        fixture.initialize(version, json!({})).await;
+    }
+    let params = json!({"protocolVersion": "1999-01-01", "capabilities": {}, "clientInfo": {}});
+    let answer = fixture.legacy(None, "initialize", params).await;
+    let result = &answer.json()["result"];
+    assert_eq!(result["protocolVersion"], LATEST);
+    assert_eq!(result["instructions"], "be kind");
+    assert!(result["capabilities"]["tools"].is_object());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_needs_no_memory() {
+    let secret = || Some(std::sync::Arc::from(&b"a secret of sixteen bytes"[..]));
+    let one = Fixture::with(|config| config.secret = secret()).await;
+    let other = Fixture::with(|config| config.secret = secret()).await;
+    let session = one.initialize(LATEST, json!({})).await;
+    let answer = other.legacy(Some(&session), "tools/list", json!({})).await;
+    assert_eq!(answer.json()["result"]["tools"].as_array().unwrap().len(), 14);
+    let stranger = Fixture::new().await;
+    let answer = stranger.legacy(Some(&session), "tools/list", json!({})).await;
+    assert_eq!(answer.status, 404);
+}
+
+#[tokio::test(start_paused = true)]
+async fn empty_results_are_empty() {
+    let fixture = Fixture::new().await;
+    let session = fixture.initialize(LATEST, json!({})).await;
+    for (method, params) in [("ping", json!({})), ("logging/setLevel", json!({"level": "debug"}))] {
+        let answer = fixture.legacy(Some(&session), method, params).await;
+        assert_eq!(answer.body, r#"{"jsonrpc":"2.0","id":"a","result":{}}"#, "{method}");
+    }
+    let answer = fixture.legacy(Some(&session), "logging/setLevel", json!({"level": "loud"})).await;
+    assert_eq!((answer.status, &answer.json()["error"]["code"]), (200, &json!(-32602)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn notifications_are_accepted_without_a_body() {
+    let fixture = Fixture::new().await;
+    let session = fixture.initialize(LATEST, json!({})).await;
+    let body = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+    let answer = fixture.legacy_post(Some(&session), body).await;
+    assert_eq!((answer.status, answer.body.as_str()), (202, ""));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_result_stands_as_the_upstream_wrote_it() {
+    let fixture = Fixture::new().await;
+    let session = fixture.initialize(LATEST, json!({})).await;
+    let call = json!({"name": "echo", "arguments": {"n": 1}});
+    let answer = fixture.legacy(Some(&session), "tools/call", call).await;
+    let expected =
+        r#"{"jsonrpc":"2.0","id":"a","result":{"content":[],"structuredContent":{"n":1},"x":1.50}}"#;
+    assert_eq!(answer.body, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn log_messages_follow_the_sessions_level() {
+    let fixture = Fixture::new().await;
+    let session = fixture.initialize(LATEST, json!({})).await;
+    let call = || json!({"name": "progress", "arguments": {}, "_meta": {"progressToken": 9}});
+    let quiet = fixture.legacy(Some(&session), "tools/call", call()).await.events();
+    assert_eq!(quiet.len(), 4);
+    assert_eq!(quiet[0]["params"]["progressToken"], 9);
+    fixture.legacy(Some(&session), "logging/setLevel", json!({"level": "debug"})).await;
+    let loud = fixture.legacy(Some(&session), "tools/call", call()).await.events();
+    assert_eq!(loud.iter().filter(|event| event["method"] == "notifications/message").count(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_goes_out_on_the_calls_stream_and_its_answer_is_posted() {
+    let fixture = Fixture::new().await;
+    let session = fixture.initialize(LATEST, json!({"elicitation": {}})).await;
+    let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "ask", "arguments": {}}});
+    let request = legacy_request(Some(&session))
+        .body(Full::new(Bytes::from(call.to_string())).map_err(|never| match never {}).boxed_unsync())
+        .unwrap();
+    let mut body = fixture.gateway.handle(request).await.into_body();
+    let event = body.frame().await.unwrap().unwrap().into_data().unwrap();
+    let event = String::from_utf8(event.to_vec()).unwrap();
+    let question: Value = serde_json::from_str(event.split_once("data: ").unwrap().1).unwrap();
+    assert_eq!(question["method"], "elicitation/create");
+    assert_eq!(question["params"]["message"], "who?");
+    let answer = json!({"jsonrpc": "2.0", "id": question["id"], "result": {"action": "accept"}}).to_string();
+    assert_eq!(fixture.legacy_post(Some(&session), &answer).await.status, 202);
+    let rest = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
+    assert!(rest.contains(r#"answered {\"action\":\"accept\"}"#), "{rest}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_reads_no_stream_declares_nothing() {
+    let fixture = Fixture::new().await;
+    let session = fixture.initialize(LATEST, json!({"elicitation": {}})).await;
+    let body = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "ask", "arguments": {}}});
+    let request =
+        http::Request::post("/mcp").header("accept", "application/json").header("mcp-session-id", session);
+    let answer = fixture.send(request.body(body.to_string().as_str()).unwrap()).await;
+    assert_eq!(answer.json()["result"]["content"][0]["text"], "refused -32601", "{}", answer.body);
+    assert!(fixture.upstream.calls()[0].context.capabilities.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancel_ends_its_call() {
+    let fixture = Fixture::new().await;
+    let session = fixture.initialize(LATEST, json!({})).await;
+    let cancel = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"a"}}"#;
+    let (answer, ()) = tokio::join!(
+        fixture.legacy(Some(&session), "tools/call", json!({"name": "hang", "arguments": {}})),
+        async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert_eq!(fixture.legacy_post(Some(&session), cancel).await.status, 202);
+        }
+    );
+    assert!(answer.body.contains("cancelled"), "{}", answer.body);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_array_is_answered_as_an_array_in_the_one_revision_that_knows_it() {
+    let fixture = Fixture::new().await;
+    let array = r#"[{"jsonrpc":"2.0","id":1,"method":"ping"},{"jsonrpc":"2.0","method":"notifications/initialized"},{"jsonrpc":"2.0","id":"b","method":"tools/call","params":{"name":"plain","arguments":{}}}]"#;
+    let session = fixture.initialize("2025-03-26", json!({})).await;
+    let answer = fixture.legacy_post(Some(&session), array).await;
+    let ids: Vec<Value> = answer.json().as_array().unwrap().iter().map(|item| item["id"].clone()).collect();
+    assert_eq!(ids, [json!(1), json!("b")]);
+    let session = fixture.initialize(LATEST, json!({})).await;
+    assert_eq!(fixture.legacy_post(Some(&session), array).await.status, 400);
+    assert_eq!(fixture.legacy_post(None, array).await.status, 400);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_without_a_session_is_served_by_itself() {
+    let fixture = Fixture::new().await;
+    let answer = fixture.legacy(None, "tools/call", json!({"name": "plain", "arguments": {}})).await;
+    assert_eq!(answer.json()["result"]["content"][0]["text"], "plain words");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_method_is_an_error_with_status_200() {
+    let fixture = Fixture::new().await;
+    let session = fixture.initialize(LATEST, json!({})).await;
+    let answer: Answer = fixture.legacy(Some(&session), "no/such", json!({})).await;
+    assert_eq!((answer.status, &answer.json()["error"]["code"]), (200, &json!(-32601)));
+}

@@ -1,0 +1,171 @@
+//! `POST /tools/{tool}`, mapped paths, and what is wrong with a request.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, StreamBody};
+use serde_json::json;
+
+use crate::fixture::{Answer, Fixture};
+
+#[tokio::test(start_paused = true)]
+async fn arguments_and_structured_content_pass_byte_for_byte() {
+    let fixture = Fixture::new().await;
+    let arguments = r#"{"z" : 12345678901234567890123.50,"a":"\u00e9", "n":1e2}"#;
+    let answer = fixture.post("/tools/echo", arguments).await;
+    assert_eq!((answer.status, answer.header("content-type")), (200, "application/json"));
+    assert_eq!(answer.body, arguments);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_body_is_no_arguments() {
+    assert_eq!(Fixture::new().await.post("/tools/echo", "").await.body, "{}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn content_comes_in_its_own_shape() {
+    let fixture = Fixture::new().await;
+    let plain = fixture.post("/tools/plain", "{}").await;
+    assert_eq!(
+        (plain.header("content-type"), plain.body.as_str()),
+        ("text/plain; charset=utf-8", "plain words")
+    );
+    let image = fixture.post("/tools/image", "{}").await;
+    assert_eq!((image.header("content-type"), &image.bytes[..]), ("image/png", &[1, 2, 3][..]));
+    let several = fixture.post("/tools/several", "{}").await;
+    assert_eq!(several.body, r#"{"content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}"#);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mapped_path_takes_its_arguments_from_path_and_query() {
+    let fixture = Fixture::new().await;
+    let answer = fixture.get("/get_user/42?verbose=true").await;
+    assert_eq!(
+        (answer.status, answer.json()),
+        (200, json!({"user_id": 42, "verbose": true})),
+        "{}",
+        answer.body
+    );
+    let wrong = fixture.get("/get_user/forty").await;
+    assert_eq!((wrong.status, &wrong.json()["violations"][0]["pointer"]), (400, &json!("/user_id")));
+    let method = fixture.post("/get_user/42", "{}").await;
+    assert_eq!((method.status, method.header("allow")), (405, "GET"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_endpoint_has_the_same_faces() {
+    let fixture = Fixture::new().await;
+    assert_eq!(fixture.post("/endpoints/other/tools/echo", "{}").await.status, 200);
+    assert!(fixture.upstream.calls().is_empty(), "another tenant's call reached us");
+    let unknown = fixture.post("/endpoints/nobody/tools/echo", "{}").await;
+    assert_eq!(unknown.json()["type"], "urn:mcp-proxy-engine:problem:unknown-endpoint");
+    assert_eq!(unknown.status, 404);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_tool_is_a_problem_with_its_content() {
+    let answer = Fixture::new().await.post("/tools/fail", "{}").await;
+    assert_eq!((answer.status, answer.header("content-type")), (422, "application/problem+json"));
+    let problem = answer.json();
+    assert_eq!(problem["type"], "urn:mcp-proxy-engine:problem:tool-failed");
+    assert_eq!(problem["detail"], "no such user");
+    assert_eq!(problem["content"][0]["text"], "no such user");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upstreams_own_error_is_shown_as_it_was() {
+    let answer = Fixture::new().await.post("/tools/reject", "{}").await;
+    assert_eq!(answer.status, 502);
+    assert!(answer.body.contains(r#""error":{"code":-32050,"message":"refused","data":{"why":[1.0]}}"#));
+}
+
+#[tokio::test(start_paused = true)]
+async fn bad_requests_get_a_problem_and_reach_no_upstream() {
+    let fixture = Fixture::with(|config| config.max_body_bytes = 64).await;
+    let long = format!(r#"{{"a":"{}"}}"#, "x".repeat(100));
+    for (path, body, status, slug) in [
+        ("/tools/echo", "{not json", 400, "bad-request"),
+        ("/tools/echo", "[1]", 400, "bad-request"),
+        ("/tools/echo", r#"{"a":1,"a":2}"#, 400, "bad-request"),
+        ("/tools/nobody", "{}", 404, "unknown-tool"),
+        ("/tools/get_user", "{}", 400, "invalid-arguments"),
+        ("/tools/get_user", r#"{"user_id":"x"}"#, 400, "invalid-arguments"),
+        ("/tools/echo", &long, 413, "body-too-large"),
+        ("/nowhere", "{}", 404, "not-found"),
+        ("/openapi.json", "{}", 405, "method-not-allowed"),
+    ] {
+        let answer = fixture.post(path, body).await;
+        assert_eq!(answer.status, status, "{path} {body}: {}", answer.body);
+        assert_eq!(answer.header("content-type"), "application/problem+json");
+        assert_eq!(answer.json()["type"], format!("urn:mcp-proxy-engine:problem:{slug}"));
+        assert_eq!(answer.json()["status"], status);
+    }
+    assert!(fixture.upstream.calls().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_is_not_json_by_its_own_word_is_refused() {
+    let fixture = Fixture::new().await;
+    let request = http::Request::post("/tools/echo").header("content-type", "text/plain");
+    assert_eq!(fixture.send(request.body("{}").unwrap()).await.status, 415);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unreachable_upstream_is_502_and_may_be_tried_again() {
+    let answer = Fixture::new().await.post("/tools/unreachable", "{}").await;
+    assert_eq!(answer.status, 502);
+    assert_eq!(answer.json()["type"], "urn:mcp-proxy-engine:problem:upstream-unreachable");
+    assert_eq!(answer.header("retry-after"), "1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_takes_too_long_is_504() {
+    let answer = Fixture::new().await.post("/tools/hang", "{}").await;
+    assert_eq!((answer.status, &answer.json()["executed"]), (504, &json!("unknown")), "{}", answer.body);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tool_that_wants_input_is_422_and_says_what() {
+    let answer = Fixture::new().await.post("/tools/input", "{}").await;
+    assert_eq!(answer.status, 422);
+    assert!(answer.json()["detail"].as_str().unwrap().contains("elicitation/create"), "{}", answer.body);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_never_ends_is_408() {
+    let fixture = Fixture::new().await;
+    let never = futures_util::stream::pending::<Result<http_body::Frame<Bytes>, mpe_gateway::BoxError>>();
+    let request = http::Request::post("/tools/echo").body(StreamBody::new(never).boxed_unsync()).unwrap();
+    assert_eq!(Answer::of(fixture.gateway.handle(request).await).await.status, 408);
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_over_the_limit_are_503_and_a_place_comes_back() {
+    let fixture = Fixture::with(|config| config.max_requests = 1).await;
+    let gateway = fixture.gateway.clone();
+    let empty = || http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync();
+    let slow = tokio::spawn(async move {
+        gateway.handle(http::Request::post("/tools/slow").body(empty()).unwrap()).await.status()
+    });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let refused = fixture.get("/livez").await;
+    assert_eq!((refused.status, refused.header("retry-after")), (503, "1"));
+    assert_eq!(slow.await.unwrap(), 200);
+    assert_eq!(fixture.get("/livez").await.status, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_keeps_the_id_its_caller_gave_it() {
+    let fixture = Fixture::new().await;
+    let request = http::Request::get("/livez").header("x-request-id", "abc-1");
+    assert_eq!(fixture.send(request.body("").unwrap()).await.header("x-request-id"), "abc-1");
+    assert!(!fixture.get("/livez").await.header("x-request-id").is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_foreign_origin_is_refused() {
+    let fixture = Fixture::new().await;
+    let request = http::Request::post("/tools/echo").header("origin", "https://evil.example.com");
+    assert_eq!(fixture.send(request.body("{}").unwrap()).await.status, 403);
+    assert!(fixture.upstream.calls().is_empty());
+}
