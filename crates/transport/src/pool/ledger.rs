@@ -441,6 +441,13 @@ impl<W, C: Clone> Ledger<W, C> {
         self.origins.get(origin).is_some_and(|book| book.connecting > 0 && book.open.is_empty())
     }
 
+    /// Whether a connection takes further streams.
+    #[cfg(test)]
+    fn is_open(&self, connection: ConnectionKey) -> bool {
+        let book = self.connections.get(connection.slot).filter(|book| book.id == connection.id);
+        book.is_some_and(|book| book.state == State::Open)
+    }
+
     pub(crate) fn snapshot(&self) -> PoolSnapshot {
         let mut origins: Vec<_> = self
             .origins
@@ -635,7 +642,7 @@ impl<W, C: Clone> Ledger<W, C> {
             return;
         }
         let book = &self.origins[origin];
-        if book.hold_until.is_some_and(|at| now < at) {
+        if !book.open.is_empty() && book.hold_until.is_some_and(|at| now < at) {
             return;
         }
         let wanted = match book.expected {
@@ -748,3 +755,6 @@ impl<W, C: Clone> Ledger<W, C> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
