@@ -1,6 +1,7 @@
 //! A response body, whichever protocol it comes over: limited in bytes and in time.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use http_body::{Frame, SizeHint};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::deadline::Timer;
+use crate::metrics::Meter;
 use crate::{Error, ErrorKind, Sent, h2, http1};
 
 /// A response body. Dropping it before its end cancels the exchange and frees its place.
@@ -24,6 +26,8 @@ pub struct Body {
     announced: Option<u64>,
     /// The turn of a pool that sends one call at a time.
     turn: Option<OwnedSemaphorePermit>,
+    /// `None` once what was read is counted.
+    meter: Option<Arc<Meter>>,
 }
 
 /// What a response may weigh.
@@ -63,12 +67,21 @@ impl Body {
         headers: &HeaderMap,
         limit: u64,
         timer: Timer,
+        meter: &Arc<Meter>,
     ) -> Result<Self, Error> {
         let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         if announced.is_some_and(|length: u64| length > limit) {
             return Err(too_large(limit));
         }
-        let mut body = Self { inner, timer: Some(timer), allowance: limit, limit, announced, turn: None };
+        let mut body = Self {
+            inner,
+            timer: Some(timer),
+            allowance: limit,
+            limit,
+            announced,
+            turn: None,
+            meter: Some(Arc::clone(meter)),
+        };
         if body.inner.is_end_stream() {
             body.finish();
         }
@@ -101,6 +114,9 @@ impl Body {
         self.inner = Inner::Done;
         self.timer = None;
         self.turn = None;
+        if let Some(meter) = self.meter.take() {
+            meter.response_bytes(self.limit - self.allowance);
+        }
     }
 }
 
@@ -141,6 +157,12 @@ impl http_body::Body for Body {
             (_, Some(length)) => SizeHint::with_exact(length),
             (_, None) => SizeHint::default(),
         }
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        self.finish();
     }
 }
 

@@ -5,14 +5,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response};
+use http_body_util::BodyExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
 use crate::body::{Body, Limits};
-use crate::connect::{Connector, Dial, TcpDialer};
+use crate::connect::{Connector, Dial};
 use crate::deadline::{BodyDeadline, Timer};
+use crate::dial::TcpDialer;
 use crate::info::PoolSnapshot;
 use crate::pool::{Link, Shared};
+use crate::request::{Outgoing, OutgoingBody};
 use crate::tls::TlsClients;
 use crate::{Error, ErrorKind, Origin, PoolConfig, TlsConfig, h2, http1};
 
@@ -55,7 +58,12 @@ impl Pool {
     /// # Errors
     /// As [`Pool::new`].
     pub fn with_dialer(config: PoolConfig, tls: TlsConfig, dialer: Arc<dyn Dial>) -> Result<Self, Error> {
-        let connector = Connector { dialer, tls: TlsClients::new(&tls)?, enable_http2: config.enable_http2 };
+        let connector = Connector {
+            dialer,
+            tls: TlsClients::new(&tls)?,
+            proxies: config.proxies.clone(),
+            enable_http2: config.enable_http2,
+        };
         let turns = (!config.enable_concurrent_requests).then(|| Arc::new(Semaphore::new(1)));
         Ok(Self { shared: Shared::new(config, connector), turns })
     }
@@ -100,25 +108,31 @@ impl Pool {
         request: Request<Bytes>,
         options: ExchangeOptions,
     ) -> Result<Response<Body>, Error> {
-        if request.method() == Method::CONNECT {
-            let error = Error::unsent(ErrorKind::InvalidRequest, "CONNECT makes a tunnel, not an exchange");
-            return Err(error.returning(request));
-        }
-        let config = &self.shared.config;
-        let deadline = options.deadline.unwrap_or_else(|| Instant::now() + config.request_timeout);
-        let limits = Limits {
-            max_head_bytes: config.max_head_bytes,
-            max_body_bytes: options.max_response_bytes.unwrap_or(config.max_response_bytes),
-        };
-        let mut timer = Timer::new(deadline, options.body_deadline);
-        let lease = match self.shared.lease(origin, &mut timer).await {
-            Ok(lease) => lease,
-            Err(error) => return Err(error.returning(request)),
-        };
-        match lease.link.clone() {
-            Link::Http2(link) => h2::send(lease, &link, origin, request, timer, limits).await,
-            Link::Http1(link) => http1::send(lease, &link, origin, request, timer, limits).await,
-        }
+        self.exchange(origin, request.into(), options).await
+    }
+
+    /// As [`Pool::send_with`], with a body that is still coming. It is sent as fast as the peer takes it, also while
+    /// the response is read if that comes early; to that end somebody must be waiting for the one or the other.
+    ///
+    /// # Errors
+    /// As [`Pool::send`], and [`ErrorKind::RequestBody`] when the body itself fails. The request is not handed back,
+    /// for its body has been taken.
+    ///
+    /// # Cancel safety
+    /// As [`Pool::send`].
+    pub async fn send_streaming<B>(
+        &self,
+        origin: &Origin,
+        request: Request<B>,
+        options: ExchangeOptions,
+    ) -> Result<Response<Body>, Error>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let (head, body) = request.into_parts();
+        let body = OutgoingBody::Streamed(Box::pin(body.map_err(Into::into)));
+        self.exchange(origin, Outgoing { head, body }, options).await
     }
 
     /// What is open, idle and waiting now.
@@ -132,6 +146,33 @@ impl Pool {
     /// Dropping the future leaves the pool closed to new exchanges, and those under way undisturbed.
     pub async fn close(&self, limit: Duration) {
         self.shared.close(Instant::now() + limit).await;
+    }
+
+    async fn exchange(
+        &self,
+        origin: &Origin,
+        request: Outgoing,
+        options: ExchangeOptions,
+    ) -> Result<Response<Body>, Error> {
+        if request.head.method == Method::CONNECT {
+            let error = Error::unsent(ErrorKind::InvalidRequest, "CONNECT makes a tunnel, not an exchange");
+            return Err(request.give_back(error));
+        }
+        let config = &self.shared.config;
+        let deadline = options.deadline.unwrap_or_else(|| Instant::now() + config.request_timeout);
+        let limits = Limits {
+            max_head_bytes: config.max_head_bytes,
+            max_body_bytes: options.max_response_bytes.unwrap_or(config.max_response_bytes),
+        };
+        let mut timer = Timer::new(deadline, options.body_deadline);
+        let lease = match self.shared.lease(origin, &mut timer).await {
+            Ok(lease) => lease,
+            Err(error) => return Err(request.give_back(error)),
+        };
+        match lease.link.clone() {
+            Link::Http2(link) => h2::send(lease, &link, origin, request, timer, limits).await,
+            Link::Http1(link) => http1::send(lease, &link, origin, request, timer, limits).await,
+        }
     }
 
     async fn turn(&self, deadline: Instant) -> Result<Option<OwnedSemaphorePermit>, Error> {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::ProxyConfig;
+
 /// The pool's options: the Python product's six, with its defaults, and the limits it lacked.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -28,6 +30,12 @@ pub struct PoolConfig {
     /// Age after which a connection takes no further exchange, so that changed names and rebalanced peers are
     /// followed. Default: 1 h.
     pub max_connection_age: Option<Duration>,
+    /// How long an HTTP/2 connection goes without asking the peer for a sign of life (PING). Off: never. Default: 20 s.
+    pub ping_interval: Option<Duration>,
+    /// How long the peer has to answer a PING. A dead one is noticed within `ping_interval` and this. Default: 10 s.
+    pub ping_timeout: Duration,
+    /// Proxies on the way out. Default: none.
+    pub proxies: ProxyConfig,
     /// Exchanges that may wait for a lease, over all origins, at most. Default: 10 000.
     pub max_waiting: usize,
     /// Bytes of a response body, at most, unless the exchange names its own limit. Default: 64 MiB.
@@ -59,6 +67,9 @@ impl Default for PoolConfig {
             connect_timeout: Duration::from_secs(10),
             max_streams: 100,
             max_connection_age: Some(Duration::from_secs(3600)),
+            ping_interval: Some(Duration::from_secs(20)),
+            ping_timeout: Duration::from_secs(10),
+            proxies: ProxyConfig::default(),
             max_waiting: 10_000,
             max_response_bytes: 64 << 20,
             max_head_bytes: 64 << 10,

@@ -1,12 +1,14 @@
-//! From an origin to a connection that speaks HTTP: dial → TLS → ALPN.
+//! From an origin to a stream on which to speak HTTP: dial, perhaps through a proxy → TLS → ALPN.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::time::Instant;
 
+use crate::info::ConnectTimes;
+use crate::proxy::{Proxy, ProxyConfig};
 use crate::tls::TlsClients;
 use crate::{Error, ErrorKind, Origin, Protocol, Scheme, Wire};
 
@@ -30,45 +32,59 @@ pub trait Dial: Send + Sync + 'static {
     fn dial<'a>(&'a self, host: &'a str, port: u16) -> Dialing<'a>;
 }
 
-/// TCP.
-#[derive(Debug)]
-pub(crate) struct TcpDialer;
-
-impl Dial for TcpDialer {
-    fn dial<'a>(&'a self, host: &'a str, port: u16) -> Dialing<'a> {
-        Box::pin(async move {
-            let stream = TcpStream::connect((host, port)).await?;
-            // Requests are written whole; waiting for more to send would only delay them.
-            stream.set_nodelay(true)?;
-            Ok(Box::new(stream) as Box<dyn ByteStream>)
-        })
-    }
-}
-
 /// Opens connections as the pool's configuration says.
 pub(crate) struct Connector {
     pub(crate) dialer: Arc<dyn Dial>,
     pub(crate) tls: TlsClients,
+    pub(crate) proxies: ProxyConfig,
     pub(crate) enable_http2: bool,
 }
 
+/// A stream to an origin, and what to speak on it.
+pub(crate) struct Connected {
+    pub(crate) stream: Box<dyn ByteStream>,
+    pub(crate) protocol: Protocol,
+    pub(crate) times: ConnectTimes,
+}
+
+// === impl Connector ===
+
 impl Connector {
     /// Opens a stream to `origin` and settles the protocol.
-    pub(crate) async fn connect(
-        &self,
-        origin: &Origin,
-        http1_only: bool,
-    ) -> Result<(Box<dyn ByteStream>, Protocol), Error> {
-        let stream = self.dialer.dial(origin.host(), origin.port()).await.map_err(|error| {
-            Error::unsent(ErrorKind::Connect, format!("cannot connect to {origin}: {error}")).caused_by(error)
-        })?;
+    pub(crate) async fn connect(&self, origin: &Origin, http1_only: bool) -> Result<Connected, Error> {
+        let started = Instant::now();
+        let stream = match self.proxies.of(origin) {
+            None => self.dial(origin).await?,
+            Some(proxy) => self.dial_through(proxy, origin).await?,
+        };
+        let dial = started.elapsed();
         let is_http2_wanted = self.enable_http2 && !http1_only;
-        match (origin.scheme(), origin.wire()) {
-            (Scheme::Http, Wire::H2c) if is_http2_wanted => Ok((stream, Protocol::Http2)),
-            (Scheme::Http, _) => Ok((stream, Protocol::Http1)),
+        let (stream, protocol) = match (origin.scheme(), origin.wire()) {
+            (Scheme::Http, Wire::H2c) if is_http2_wanted => (stream, Protocol::Http2),
+            (Scheme::Http, _) => (stream, Protocol::Http1),
             (Scheme::Https, wire) => {
-                self.tls.handshake(origin, stream, is_http2_wanted && wire != Wire::Http1).await
+                self.tls.handshake(origin, stream, is_http2_wanted && wire != Wire::Http1).await?
             }
+        };
+        let tls = started.elapsed() - dial;
+        Ok(Connected { stream, protocol, times: ConnectTimes { dial, tls } })
+    }
+
+    async fn dial(&self, origin: &Origin) -> Result<Box<dyn ByteStream>, Error> {
+        self.dialer.dial(origin.host(), origin.port()).await.map_err(|error| {
+            Error::unsent(ErrorKind::Connect, format!("cannot connect to {origin}: {error}")).caused_by(error)
+        })
+    }
+
+    async fn dial_through(&self, proxy: &Proxy, target: &Origin) -> Result<Box<dyn ByteStream>, Error> {
+        let mut stream = self.dial(&proxy.origin).await?;
+        if proxy.origin.scheme() == Scheme::Https {
+            (stream, _) = self.tls.handshake(&proxy.origin, stream, false).await?;
         }
+        proxy.tunnel(&mut *stream, target).await.map_err(|error| {
+            let message = format!("no tunnel to {target} through the proxy {}: {error}", proxy.origin);
+            Error::unsent(ErrorKind::Connect, message).caused_by(error)
+        })?;
+        Ok(stream)
     }
 }

@@ -35,12 +35,34 @@ pub enum ErrorKind {
     PoolClosed,
     /// No lease: connections, streams and waiting places are all taken.
     PoolExhausted,
+    /// The request's own body failed while it was sent.
+    RequestBody,
     /// TLS failed: certificate, name, version.
     Tls,
     /// Head or body over the limit.
     TooLarge,
     /// The request itself cannot be sent (bad header, bad URI).
     InvalidRequest,
+}
+
+impl ErrorKind {
+    /// Its name, as metrics carry it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ConnectionLost => "connection_lost",
+            Self::Connect => "connect",
+            Self::Deadline => "deadline",
+            Self::Refused => "refused",
+            Self::Reset => "reset",
+            Self::Protocol => "protocol",
+            Self::PoolClosed => "pool_closed",
+            Self::PoolExhausted => "pool_exhausted",
+            Self::RequestBody => "request_body",
+            Self::Tls => "tls",
+            Self::TooLarge => "too_large",
+            Self::InvalidRequest => "invalid_request",
+        }
+    }
 }
 
 /// Why an exchange failed.

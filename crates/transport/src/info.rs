@@ -1,5 +1,7 @@
 //! What can be seen of the pool from outside.
 
+use std::time::Duration;
+
 use crate::Origin;
 
 /// The HTTP version that served an exchange.
@@ -9,6 +11,25 @@ pub enum Protocol {
     Http1,
     /// HTTP/2.
     Http2,
+}
+
+impl Protocol {
+    /// Its name, as metrics carry it: `http/1.1` or `h2`, as in ALPN.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http1 => "http/1.1",
+            Self::Http2 => "h2",
+        }
+    }
+}
+
+/// What opening a connection took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConnectTimes {
+    /// Resolve, connect, and the tunnel through a proxy.
+    pub dial: Duration,
+    /// The TLS handshake; zero for plaintext.
+    pub tls: Duration,
 }
 
 /// A connection's number, unique within its pool.
@@ -59,4 +80,24 @@ pub struct OriginSnapshot {
     pub http2_exchanges: u64,
     /// Exchanges ever started over HTTP/1.1.
     pub http1_exchanges: u64,
+    /// Of all exchanges started, those on a connection that had served one before.
+    pub reused: u64,
+    /// What opening the newest connection took.
+    pub connect_times: ConnectTimes,
+    /// Requests answered with a response head.
+    pub answered: u64,
+    /// The mean time from the request on its stream to the head of its response.
+    pub mean_head_time: Duration,
+    /// Bytes of request bodies handed to a stream.
+    pub request_bytes: u64,
+    /// Bytes of response bodies read.
+    pub response_bytes: u64,
+}
+
+impl OriginSnapshot {
+    /// The share of exchanges that found a connection open: 0 to 1, and 0 before the first.
+    pub fn reuse_ratio(&self) -> f64 {
+        let n_exchanges = self.http1_exchanges + self.http2_exchanges;
+        if n_exchanges == 0 { 0.0 } else { self.reused as f64 / n_exchanges as f64 }
+    }
 }

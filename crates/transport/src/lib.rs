@@ -7,6 +7,8 @@ mod client;
 mod pool;
 
 mod connect;
+mod dial;
+mod proxy;
 mod tls;
 
 mod h2;
@@ -17,10 +19,12 @@ pub mod stdio;
 mod body;
 mod control;
 mod deadline;
+mod request;
 
 mod config;
 mod error;
 mod info;
+mod metrics;
 mod origin;
 
 pub use body::Body;
@@ -29,5 +33,7 @@ pub use config::{PoolConfig, Preset, TlsConfig};
 pub use connect::{ByteStream, Dial, Dialing};
 pub use deadline::BodyDeadline;
 pub use error::{Error, ErrorKind, Sent};
-pub use info::{ConnectionId, ExchangeInfo, OriginSnapshot, PoolSnapshot, Protocol};
+pub use info::{ConnectTimes, ConnectionId, ExchangeInfo, OriginSnapshot, PoolSnapshot, Protocol};
+pub use metrics::{METRICS, Metric};
 pub use origin::{Origin, Scheme, Wire};
+pub use proxy::ProxyConfig;

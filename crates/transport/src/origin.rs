@@ -53,6 +53,8 @@ pub struct Origin {
     pub(crate) host: Arc<str>,
     pub(crate) port: u16,
     pub(crate) wire: Wire,
+    /// What TLS asks for and checks, if it is not the host.
+    pub(crate) server_name: Option<Arc<str>>,
 }
 
 impl Origin {
@@ -86,7 +88,26 @@ impl Origin {
                 None => scheme.default_port(),
                 Some(port) => port.parse().map_err(|_| invalid("the port must be a number up to 65535"))?,
             };
-        Ok(Self { scheme, host: host.to_ascii_lowercase().into(), port, wire })
+        Ok(Self { scheme, host: host.to_ascii_lowercase().into(), port, wire, server_name: None })
+    }
+
+    /// The same peer, with another name in TLS: sent as SNI (RFC 6066 §3) and checked against the certificate. For
+    /// peers that are dialled by an address or through a tunnel.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidRequest`] when it is neither a DNS name nor an address.
+    pub fn with_server_name(mut self, name: &str) -> Result<Self, Error> {
+        rustls_pki_types::ServerName::try_from(name).map_err(|error| {
+            let message = format!("server name `{name}` is neither a DNS name nor an address");
+            Error::unsent(ErrorKind::InvalidRequest, message).caused_by(error)
+        })?;
+        self.server_name = Some(name.into());
+        Ok(self)
+    }
+
+    /// The name for TLS.
+    pub(crate) fn server_name(&self) -> &str {
+        self.server_name.as_deref().unwrap_or(&self.host)
     }
 
     /// The scheme.

@@ -76,8 +76,8 @@ impl TlsClients {
     ) -> Result<(Box<dyn ByteStream>, Protocol), Error> {
         let built = self.built()?;
         let config = if offer_http2 { &built.h2_or_http1 } else { &built.http1 };
-        let name = ServerName::try_from(origin.host().to_owned()).map_err(|error| {
-            let message = format!("`{}` is neither a DNS name nor an address", origin.host());
+        let name = ServerName::try_from(origin.server_name().to_owned()).map_err(|error| {
+            let message = format!("`{}` is neither a DNS name nor an address", origin.server_name());
             Error::unsent(ErrorKind::Tls, message).caused_by(error)
         })?;
         let stream = TlsConnector::from(Arc::clone(config)).connect(name, stream).await.map_err(|error| {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http_body::Frame;
 
 use super::error;
+use super::upload::Upload;
 use crate::Error;
 use crate::pool::Lease;
 
@@ -18,11 +19,13 @@ pub(crate) struct StreamBody {
     /// Given back as soon as the stream has ended, whether or not the body is dropped then.
     lease: Option<Lease>,
     is_data_done: bool,
+    /// The rest of the request, if the response came early.
+    upload: Option<Upload>,
 }
 
 impl StreamBody {
-    pub(super) fn new(stream: RecvStream, lease: Lease) -> Self {
-        let mut body = Self { stream, lease: Some(lease), is_data_done: false };
+    pub(super) fn new(stream: RecvStream, lease: Lease, upload: Option<Upload>) -> Self {
+        let mut body = Self { stream, lease: Some(lease), is_data_done: false, upload };
         body.release_if_ended();
         body
     }
@@ -32,6 +35,14 @@ impl StreamBody {
     }
 
     pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        if let Some(upload) = &mut self.upload
+            && let Poll::Ready(sent) = upload.poll(cx)
+        {
+            self.upload = None;
+            if let Err(error) = sent {
+                return Poll::Ready(Some(Err(error)));
+            }
+        }
         while !self.is_data_done {
             match ready!(self.stream.poll_data(cx)) {
                 None => self.is_data_done = true,
@@ -48,6 +59,7 @@ impl StreamBody {
             }
         }
         let trailers = ready!(self.stream.poll_trailers(cx));
+        self.upload = None;
         self.lease = None;
         Poll::Ready(match trailers {
             Ok(Some(trailers)) => Some(Ok(Frame::trailers(trailers))),
@@ -58,6 +70,8 @@ impl StreamBody {
 
     fn release_if_ended(&mut self) {
         if self.stream.is_end_stream() {
+            // The peer has said all it had to say; what is left of the request interests nobody (RFC 9113 §8.1).
+            self.upload = None;
             self.lease = None;
         }
     }

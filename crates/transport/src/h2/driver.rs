@@ -10,9 +10,12 @@ use ::h2::client::{Builder, SendRequest};
 use bytes::Bytes;
 use http::uri::{Authority, Scheme};
 use tokio::time::timeout;
+use tracing::debug;
 
+use super::keep_alive::KeepAlive;
 use crate::connect::ByteStream;
 use crate::control::Control;
+use crate::metrics::Meter;
 use crate::pool::{self, Registration};
 use crate::{Error, ErrorKind, Protocol};
 
@@ -23,6 +26,7 @@ pub(crate) struct Link {
     requests: Mutex<Option<SendRequest<Bytes>>>,
     pub(super) scheme: Scheme,
     pub(super) authority: Authority,
+    pub(super) meter: Arc<Meter>,
     control: Control,
 }
 
@@ -63,11 +67,15 @@ pub(crate) async fn drive(registration: &Registration, stream: Box<dyn ByteStrea
         .map_err(|error| {
             Error::unsent(ErrorKind::Connect, format!("HTTP/2 with {origin} did not start")).caused_by(error)
         })?;
+    let mut keep_alive = config
+        .ping_interval
+        .and_then(|interval| Some(KeepAlive::new(connection.ping_pong()?, interval, config.ping_timeout)));
     let mut probe = Some(requests.clone());
     let link = Arc::new(Link {
         requests: Mutex::new(Some(requests)),
         scheme: origin.scheme().as_str().parse().expect("http and https are schemes"),
         authority: origin.authority(),
+        meter: registration.meter(Protocol::Http2),
         control: Control::default(),
     });
     let mut capacity = connection.max_concurrent_send_streams();
@@ -92,6 +100,10 @@ pub(crate) async fn drive(registration: &Registration, stream: Box<dyn ByteStrea
             probe = None;
             link.forget_requests();
             registration.going_away();
+        }
+        if keep_alive.as_mut().is_some_and(|it| it.poll_dead(cx).is_ready()) {
+            debug!(%origin, "no answer to PING");
+            return Poll::Ready(true);
         }
         Poll::Pending
     });

@@ -2,21 +2,25 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::Poll;
 
-use bytes::Bytes;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
 };
+use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Request, Response, Uri};
+use tokio::time::Instant;
 
 use super::body::StreamBody;
 use super::driver::Link;
 use super::error;
+use super::upload::Upload;
 use crate::body::{Body, Limits};
 use crate::deadline::Timer;
 use crate::pool::Lease;
+use crate::request::{Outgoing, OutgoingBody};
 use crate::{Error, ErrorKind, Origin, Sent};
 
 /// Sends `request` and returns once the head of its response is here.
@@ -26,27 +30,36 @@ pub(crate) async fn send(
     lease: Lease,
     link: &Link,
     origin: &Origin,
-    request: Request<Bytes>,
+    request: Outgoing,
     mut timer: Timer,
     limits: Limits,
 ) -> Result<Response<Body>, Error> {
     let Some(mut requests) = link.requests() else {
         let message = format!("the connection to {origin} closed before the request was sent");
-        return Err(Error::unsent(ErrorKind::ConnectionLost, message).returning(request));
+        return Err(request.give_back(Error::unsent(ErrorKind::ConnectionLost, message)));
     };
-    let head = link.head(&request);
-    let body = request.body().clone();
-    let (mut response, mut sending) = match requests.send_request(head, body.is_empty()) {
-        Ok(opened) => opened,
-        Err(error) => return Err(error::before_sending(error, origin).returning(request)),
-    };
+    let length = request.body.len();
+    let (mut response, mut sending) =
+        match requests.send_request(link.head(&request.head, length), length == Some(0)) {
+            Ok(opened) => opened,
+            Err(error) => return Err(request.give_back(error::before_sending(error, origin))),
+        };
     drop(requests);
-    if !body.is_empty() {
-        // The bytes are in memory already, so letting h2 hold them until the window opens costs nothing. If the
-        // stream has ended meanwhile, the response future knows better why.
-        let _ = sending.send_data(body, true);
-    }
-    drop(sending);
+    let started = Instant::now();
+    let Outgoing { head, body } = request;
+    let (mut upload, whole) = match body {
+        OutgoingBody::Streamed(body) => (Some(Upload::new(body, sending, Arc::clone(&link.meter))), None),
+        OutgoingBody::Whole(body) => {
+            if !body.is_empty() {
+                link.meter.request_bytes(body.len());
+                // The bytes are in memory already, so letting h2 hold them until the window opens costs nothing. If
+                // the stream has ended meanwhile, the response future knows better why.
+                let _ = sending.send_data(body.clone(), true);
+            }
+            drop(sending);
+            (None, Some(body))
+        }
+    };
 
     let answered = poll_fn(|cx| {
         if let Poll::Ready(answered) = Pin::new(&mut response).poll(cx) {
@@ -57,23 +70,33 @@ pub(crate) async fn send(
                 error::before_head(cause, origin)
             }));
         }
+        if let Some(rest) = &mut upload
+            && let Poll::Ready(sent) = rest.poll(cx)
+        {
+            upload = None;
+            if let Err(error) = sent {
+                return Poll::Ready(Err(error));
+            }
+        }
         timer.poll_expired(cx).map(|()| {
             let message = format!("the deadline passed before {origin} answered");
             Err(Error::new(ErrorKind::Deadline, Sent::Maybe, message))
         })
     })
     .await;
-    let answer = match answered {
-        Ok(answer) => answer,
-        Err(error) => return Err(error.returning(request)),
+    let answer = match (answered, whole) {
+        (Ok(answer), _) => answer,
+        (Err(error), Some(body)) => return Err(error.returning(Request::from_parts(head, body))),
+        (Err(error), None) => return Err(error),
     };
+    link.meter.answered(started.elapsed());
     timer.enter_body();
     check_head_size(answer.headers(), limits.max_head_bytes)?;
     let info = lease.info();
     let (mut parts, stream) = answer.into_parts();
     parts.extensions.insert(info);
-    let body = StreamBody::new(stream, lease);
-    let body = Body::limited(body.into(), &parts.headers, limits.max_body_bytes, timer)?;
+    let body = StreamBody::new(stream, lease, upload);
+    let body = Body::limited(body.into(), &parts.headers, limits.max_body_bytes, timer, &link.meter)?;
     Ok(Response::from_parts(parts, body))
 }
 
@@ -93,19 +116,20 @@ fn check_head_size(headers: &HeaderMap, max_head_bytes: u32) -> Result<(), Error
 impl Link {
     /// The request head as HTTP/2 wants it: pseudo-headers from the origin, connection headers left out
     /// (RFC 9113 §8.2.2, §8.3.1).
-    fn head(&self, request: &Request<Bytes>) -> Request<()> {
+    fn head(&self, request: &Parts, length: Option<u64>) -> Request<()> {
         let mut uri = http::uri::Parts::default();
         uri.scheme = Some(self.scheme.clone());
         uri.authority = Some(self.authority.clone());
         uri.path_and_query =
-            Some(request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")));
+            Some(request.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")));
         let mut head = Request::new(());
-        *head.method_mut() = request.method().clone();
+        *head.method_mut() = request.method.clone();
         *head.uri_mut() = Uri::from_parts(uri).expect("scheme, authority and path make a URI");
-        *head.headers_mut() = end_to_end(request.headers());
-        let n_bytes = request.body().len();
-        if n_bytes > 0 {
-            head.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(n_bytes));
+        *head.headers_mut() = end_to_end(&request.headers);
+        match length {
+            Some(0) => {}
+            Some(n_bytes) => drop(head.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(n_bytes))),
+            None => drop(head.headers_mut().remove(CONTENT_LENGTH)),
         }
         head
     }

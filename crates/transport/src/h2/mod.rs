@@ -4,6 +4,8 @@ mod body;
 mod driver;
 mod error;
 mod exchange;
+mod keep_alive;
+mod upload;
 
 pub(crate) use body::StreamBody;
 pub(crate) use driver::{Link, drive};

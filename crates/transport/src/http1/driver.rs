@@ -6,24 +6,25 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::Full;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 
+use super::message::MessageOut;
 use crate::connect::ByteStream;
 use crate::control::Control;
+use crate::metrics::Meter;
 use crate::pool::{self, Registration};
 use crate::{Error, ErrorKind, Protocol};
 
-pub(super) type Sender = SendRequest<Full<Bytes>>;
+pub(super) type Sender = SendRequest<MessageOut>;
 
 /// An open HTTP/1.1 connection, as exchanges see it.
 #[derive(Debug)]
 pub(crate) struct Link {
     place: Mutex<Place>,
     pub(super) host: http::HeaderValue,
+    pub(super) meter: Arc<Meter>,
     control: Control,
 }
 
@@ -56,7 +57,12 @@ pub(crate) async fn drive(registration: &Registration, stream: Box<dyn ByteStrea
             },
         )?;
     let host = origin.authority().as_str().parse().expect("an authority is a header value");
-    let link = Arc::new(Link { place: Mutex::new(Place::Ready(sender)), host, control: Control::default() });
+    let link = Arc::new(Link {
+        place: Mutex::new(Place::Ready(sender)),
+        host,
+        meter: registration.meter(Protocol::Http1),
+        control: Control::default(),
+    });
     registration.connected(pool::Link::Http1(Arc::clone(&link)), Protocol::Http1, 1);
 
     let mut returned = None;

@@ -7,16 +7,19 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::header::{HOST, HeaderValue};
+use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Request, Response, Uri};
 use http_body::{Body as _, Frame};
-use http_body_util::Full;
 use hyper::body::Incoming;
+use tokio::time::Instant;
 
 use super::driver::{Link, Sender};
+use super::message::MessageOut;
 use crate::body::{Body, Limits};
 use crate::deadline::Timer;
 use crate::pool::Lease;
+use crate::request::{Outgoing, OutgoingBody};
 use crate::{Error, ErrorKind, Origin, Sent};
 
 /// Sends `request` and returns once the head of its response is here.
@@ -26,7 +29,7 @@ pub(crate) async fn send(
     mut lease: Lease,
     link: &Arc<Link>,
     origin: &Origin,
-    request: Request<Bytes>,
+    request: Outgoing,
     mut timer: Timer,
     limits: Limits,
 ) -> Result<Response<Body>, Error> {
@@ -34,9 +37,15 @@ pub(crate) async fn send(
     lease.spend();
     let Some(mut sender) = link.take() else {
         let message = format!("the connection to {origin} closed before the request was sent");
-        return Err(Error::unsent(ErrorKind::ConnectionLost, message).returning(request));
+        return Err(request.give_back(Error::unsent(ErrorKind::ConnectionLost, message)));
     };
-    let mut answering = pin!(sender.try_send_request(link.message(&request)));
+    let started = Instant::now();
+    let Outgoing { head, body } = request;
+    let whole = match &body {
+        OutgoingBody::Streamed(_) => None,
+        OutgoingBody::Whole(body) => Some(body.clone()),
+    };
+    let mut answering = pin!(sender.try_send_request(link.message(&head, body)));
     let answered = poll_fn(|cx| {
         if let Poll::Ready(answered) = answering.as_mut().poll(cx) {
             return Poll::Ready(answered.map_err(|mut failure| {
@@ -50,16 +59,18 @@ pub(crate) async fn send(
         })
     })
     .await;
-    let answer = match answered {
-        Ok(answer) => answer,
-        Err(error) => return Err(error.returning(request)),
+    let answer = match (answered, whole) {
+        (Ok(answer), _) => answer,
+        (Err(error), Some(body)) => return Err(error.returning(Request::from_parts(head, body))),
+        (Err(error), None) => return Err(error),
     };
+    link.meter.answered(started.elapsed());
     timer.enter_body();
     let info = lease.info();
     let (mut parts, incoming) = answer.into_parts();
     parts.extensions.insert(info);
     let body = MessageBody::new(incoming, Held { sender, lease, link: Arc::clone(link) });
-    let body = Body::limited(body.into(), &parts.headers, limits.max_body_bytes, timer)?;
+    let body = Body::limited(body.into(), &parts.headers, limits.max_body_bytes, timer, &link.meter)?;
     Ok(Response::from_parts(parts, body))
 }
 
@@ -67,13 +78,12 @@ pub(crate) async fn send(
 
 impl Link {
     /// The request as HTTP/1.1 wants it: origin-form target, `Host` from the origin (RFC 9112 §3.2).
-    fn message(&self, request: &Request<Bytes>) -> Request<Full<Bytes>> {
-        let target =
-            request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-        let mut message = Request::new(Full::new(request.body().clone()));
-        *message.method_mut() = request.method().clone();
+    fn message(&self, head: &Parts, body: OutgoingBody) -> Request<MessageOut> {
+        let target = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let mut message = Request::new(MessageOut::new(body, Arc::clone(&self.meter)));
+        *message.method_mut() = head.method.clone();
         *message.uri_mut() = Uri::from(target);
-        *message.headers_mut() = request.headers().clone();
+        *message.headers_mut() = head.headers.clone();
         message.headers_mut().insert(HOST, HeaderValue::clone(&self.host));
         message
     }
@@ -150,7 +160,10 @@ fn in_body(error: hyper::Error) -> Error {
 }
 
 fn kind(error: &hyper::Error) -> ErrorKind {
-    if error.is_parse_too_large() {
+    if error.is_user() {
+        // Of all a user can do wrong only the body is left: the message itself was made here.
+        ErrorKind::RequestBody
+    } else if error.is_parse_too_large() {
         ErrorKind::TooLarge
     } else if error.is_parse() {
         ErrorKind::Protocol

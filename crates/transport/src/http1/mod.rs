@@ -2,6 +2,7 @@
 
 mod driver;
 mod exchange;
+mod message;
 
 pub(crate) use driver::{Link, drive};
 pub(crate) use exchange::{MessageBody, send};

@@ -5,9 +5,11 @@ use std::sync::{Arc, Weak};
 use tokio::time::timeout;
 use tracing::debug;
 
-use super::ledger::Release;
+use super::ledger::{Release, Up};
 use super::{ConnectionKey, Link, Shared};
-use crate::connect::Connector;
+use crate::connect::{Connected, Connector};
+use crate::info::ConnectTimes;
+use crate::metrics::{self, Meter, Totals};
 use crate::{Error, ErrorKind, Origin, PoolConfig, Protocol, h2, http1};
 
 /// A connection's entry in the ledger. Dropping it says that the connection is gone.
@@ -17,12 +19,24 @@ pub(crate) struct Registration {
     key: ConnectionKey,
     origin: Origin,
     config: PoolConfig,
+    label: Arc<str>,
+    totals: Arc<Totals>,
+    times: ConnectTimes,
     failure: Option<Error>,
 }
 
 impl Registration {
-    pub(super) fn new(shared: &Arc<Shared>, key: ConnectionKey, origin: Origin) -> Self {
-        Self { shared: Arc::downgrade(shared), key, origin, config: shared.config.clone(), failure: None }
+    pub(super) fn new(shared: &Arc<Shared>, key: ConnectionKey, origin: Origin, totals: Arc<Totals>) -> Self {
+        Self {
+            shared: Arc::downgrade(shared),
+            key,
+            config: shared.config.clone(),
+            label: shared.labels.of(&origin),
+            totals,
+            times: ConnectTimes::default(),
+            failure: None,
+            origin,
+        }
     }
 
     pub(crate) fn origin(&self) -> &Origin {
@@ -33,12 +47,16 @@ impl Registration {
         &self.config
     }
 
+    /// What the connection counts into. Made once it is open.
+    pub(crate) fn meter(&self, protocol: Protocol) -> Arc<Meter> {
+        Arc::new(Meter::new(Arc::clone(&self.label), protocol, self.times, Arc::clone(&self.totals)))
+    }
+
     pub(crate) fn connected(&self, link: Link, protocol: Protocol, capacity: usize) {
         debug!(origin = %self.origin, connection = self.key.id.0, ?protocol, capacity, "connected");
         if let Some(shared) = self.shared.upgrade() {
-            shared.step(None, |ledger, now, out| {
-                ledger.connected(self.key, link, protocol, capacity, now, out);
-            });
+            let up = Up { link, protocol, capacity, times: self.times };
+            shared.step(None, |ledger, now, out| ledger.connected(self.key, up, now, out));
         }
     }
 
@@ -84,11 +102,17 @@ pub(super) async fn run(mut registration: Registration, connector: Arc<Connector
     });
     let ended = match connected {
         Err(error) => Err(error),
-        Ok((stream, Protocol::Http2)) => h2::drive(&registration, stream).await,
-        Ok((stream, Protocol::Http1)) => http1::drive(&registration, stream).await,
+        Ok(Connected { stream, protocol, times }) => {
+            registration.times = times;
+            match protocol {
+                Protocol::Http2 => h2::drive(&registration, stream).await,
+                Protocol::Http1 => http1::drive(&registration, stream).await,
+            }
+        }
     };
     if let Err(error) = ended {
         debug!(origin = %registration.origin, %error, "connection attempt failed");
+        metrics::connect_failed(Arc::clone(&registration.label), &error);
         registration.failure = Some(error);
     }
 }

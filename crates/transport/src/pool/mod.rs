@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use crate::connect::Connector;
 use crate::deadline::Timer;
 use crate::info::{ConnectionId, ExchangeInfo, OriginSnapshot, PoolSnapshot, Protocol};
+use crate::metrics::Labels;
 use crate::{Error, ErrorKind, Origin, PoolConfig, h2, http1};
 pub(crate) use connection::Registration;
 pub(crate) use ledger::ConnectionKey;
@@ -39,6 +40,7 @@ type Actions = Vec<Action<Waiter, Link>>;
 pub(crate) struct Shared {
     pub(crate) config: PoolConfig,
     connector: Arc<Connector>,
+    labels: Labels,
     ledger: Mutex<Ledger<Waiter, Link>>,
     /// One task per connection, and the timekeeper. Dropping the set aborts them all.
     tasks: Mutex<JoinSet<()>>,
@@ -76,6 +78,7 @@ impl Shared {
         Arc::new(Self {
             config,
             connector: Arc::new(connector),
+            labels: Labels::default(),
             ledger: Mutex::new(ledger),
             tasks: Mutex::default(),
             runtime: OnceLock::new(),
@@ -120,10 +123,6 @@ impl Shared {
         self.ledger().snapshot()
     }
 
-    pub(crate) fn http1_required(&self, origin: &Origin) {
-        self.ledger().http1_required(origin);
-    }
-
     /// Drains until `deadline`, then cuts what is left.
     pub(crate) async fn close(self: &Arc<Self>, deadline: Instant) {
         self.step(None, |ledger, now, out| ledger.close(now, out));
@@ -157,8 +156,8 @@ impl Shared {
         for action in actions {
             match action {
                 Action::Close(link) => link.close(),
-                Action::Connect { origin, connection, http1_only } => {
-                    let registration = Registration::new(self, connection, origin);
+                Action::Connect { origin, connection, http1_only, totals } => {
+                    let registration = Registration::new(self, connection, origin, totals);
                     let task = connection::run(registration, Arc::clone(&self.connector), http1_only);
                     self.spawn(task);
                 }
@@ -247,7 +246,7 @@ impl Lease {
 
     /// The peer insists on HTTP/1.1 for this origin.
     pub(crate) fn http1_required(&self, origin: &Origin) {
-        self.shared.http1_required(origin);
+        self.shared.step(None, |ledger, now, out| ledger.http1_required(origin, now, out));
     }
 }
 

@@ -352,7 +352,9 @@ async fn the_deadline_covers_the_body() {
 #[tokio::test(start_paused = true)]
 async fn an_event_stream_lives_as_long_as_something_comes() {
     let mut network = Network::new();
-    let pool = network.pool(PoolConfig::default());
+    let mut config = PoolConfig::default();
+    config.ping_interval = None;
+    let pool = network.pool(config);
     let (sender, origin) = (pool.clone(), h2c());
     let call = tokio::spawn(async move {
         let mut options = ExchangeOptions::default();

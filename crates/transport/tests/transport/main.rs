@@ -5,5 +5,9 @@
 mod support;
 
 mod h2_exchange;
+mod keep_alive;
 mod pooling;
+mod proxy;
 mod stdio;
+mod streaming;
+mod tls;

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use crate::support::{
     NO_ERROR, Network, SETTINGS_MAX_CONCURRENT_STREAMS, h2c, http1, nothing_leaked, of, other_h2c, post,
-    settle, soon, spawn_send, text,
+    read_http1_request, settle, soon, spawn_send, text,
 };
 use bytes::Bytes;
 use http::Request;
 use mpe_transport::{ErrorKind, PoolConfig, Preset, Sent};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[tokio::test(start_paused = true)]
 async fn a_hundred_callers_cause_one_connect() {
@@ -372,19 +372,6 @@ async fn without_concurrency_calls_go_one_at_a_time() {
         assert_eq!(text(soon(call).await.unwrap().unwrap()).await.unwrap(), "ok");
     }
     nothing_leaked(&pool).await;
-}
-
-async fn read_http1_request(peer: &mut DuplexStream) -> String {
-    let mut request = Vec::new();
-    while !request.ends_with(b"\r\n\r\n") {
-        request.push(soon(peer.read_u8()).await.expect("a request head"));
-    }
-    let head = String::from_utf8(request).expect("text");
-    let length =
-        head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
-    let mut body = vec![0; length];
-    soon(peer.read_exact(&mut body)).await.expect("a request body");
-    head + &String::from_utf8(body).expect("text")
 }
 
 #[tokio::test(start_paused = true)]

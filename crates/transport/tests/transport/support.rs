@@ -53,7 +53,11 @@ impl Network {
     }
 
     pub(crate) fn pool(&self, config: PoolConfig) -> Pool {
-        Pool::with_dialer(config, TlsConfig::default(), self.dialer.clone()).expect("a pool")
+        self.pool_with_tls(config, TlsConfig::default())
+    }
+
+    pub(crate) fn pool_with_tls(&self, config: PoolConfig, tls: TlsConfig) -> Pool {
+        Pool::with_dialer(config, tls, self.dialer.clone()).expect("a pool")
     }
 
     /// The next dials fail.
@@ -73,9 +77,8 @@ impl Network {
 
     /// The next dial, spoken to in HTTP/2 with these settings.
     pub(crate) async fn accept_h2(&mut self, settings: &[(u16, u32)]) -> Peer {
-        let mut peer = Peer { io: self.accept().await };
-        peer.shake_hands(settings).await;
-        peer
+        let io = self.accept().await;
+        Peer::over(io, settings).await
     }
 
     /// How many dials nobody has accepted yet.
@@ -103,6 +106,7 @@ pub(crate) const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
 pub(crate) const RST_STREAM: u8 = 3;
 pub(crate) const SETTINGS: u8 = 4;
+pub(crate) const PING: u8 = 6;
 pub(crate) const GOAWAY: u8 = 7;
 pub(crate) const WINDOW_UPDATE: u8 = 8;
 
@@ -114,13 +118,14 @@ pub(crate) const NO_ERROR: u32 = 0;
 pub(crate) const INTERNAL_ERROR: u32 = 2;
 pub(crate) const REFUSED_STREAM: u32 = 7;
 pub(crate) const CANCEL: u32 = 8;
+pub(crate) const HTTP_1_1_REQUIRED: u32 = 13;
 
 /// `:status: 200`, the static table's entry 8.
 pub(crate) const STATUS_200: &[u8] = &[0x88];
 
 /// A server that says exactly what the test tells it to.
 pub(crate) struct Peer {
-    pub(crate) io: DuplexStream,
+    pub(crate) io: Box<dyn ByteStream>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,6 +149,13 @@ impl Frame {
 }
 
 impl Peer {
+    /// HTTP/2 on a stream that somebody else has opened.
+    pub(crate) async fn over(io: impl ByteStream, settings: &[(u16, u32)]) -> Self {
+        let mut peer = Self { io: Box::new(io) };
+        peer.shake_hands(settings).await;
+        peer
+    }
+
     pub(crate) async fn shake_hands(&mut self, settings: &[(u16, u32)]) {
         let mut preface = [0; 24];
         soon(self.io.read_exact(&mut preface)).await.expect("the preface");
@@ -249,6 +261,10 @@ pub(crate) fn post(body: &'static str) -> Request<Bytes> {
         .expect("a request")
 }
 
+pub(crate) fn https() -> Origin {
+    Origin::of(&http::Uri::from_static("https://peer.test/"), Wire::Auto).expect("an origin")
+}
+
 /// One exchange in its own task.
 pub(crate) fn spawn_send(
     pool: &Pool,
@@ -266,6 +282,20 @@ pub(crate) async fn text(response: Response<Body>) -> Result<String, Error> {
 
 pub(crate) fn of(pool: &Pool, origin: &Origin) -> OriginSnapshot {
     pool.snapshot().origins.into_iter().find(|(it, _)| it == origin).map(|(_, it)| it).unwrap_or_default()
+}
+
+/// One HTTP/1.1 request, head and body.
+pub(crate) async fn read_http1_request(peer: &mut (impl ByteStream + ?Sized)) -> String {
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        request.push(soon(peer.read_u8()).await.expect("a request head"));
+    }
+    let head = String::from_utf8(request).expect("text");
+    let length =
+        head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
+    let mut body = vec![0; length];
+    soon(peer.read_exact(&mut body)).await.expect("a request body");
+    head + &String::from_utf8(body).expect("text")
 }
 
 /// After every script: no slot is held, nobody waits, nothing is being opened.

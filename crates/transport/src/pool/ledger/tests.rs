@@ -8,7 +8,8 @@ use proptest::prelude::{Strategy, any, prop_oneof};
 use proptest::{collection, proptest};
 use tokio::time::Instant;
 
-use super::{Action, Checkout, ConnectionKey, Grant, Ledger, Limits, OriginKey, Release, Ticket};
+use super::{Action, Checkout, ConnectionKey, Grant, Ledger, Limits, OriginKey, Release, Ticket, Up};
+use crate::info::ConnectTimes;
 use crate::{Origin, Protocol, Wire};
 
 /// Something that happens to the pool. Numbers pick one of those that exist, modulo.
@@ -155,7 +156,7 @@ impl World {
         match self.ledger.checkout(&origin(number), self.now, || waiter, &mut out) {
             Checkout::Closed => panic!("nobody has closed it"),
             Checkout::Exhausted { waiting, .. } => {
-                assert_eq!((waiting, n_waiting), (LIMITS.waiting, LIMITS.waiting))
+                assert_eq!((waiting, n_waiting), (LIMITS.waiting, LIMITS.waiting));
             }
             Checkout::Granted(grant) => {
                 assert!(self.waiters.values().all(|it| it.origin != number), "those who wait go first");
@@ -172,7 +173,8 @@ impl World {
     fn connected(&mut self, key: ConnectionKey, capacity: usize) {
         let connection = self.at(key);
         (connection.is_connecting, connection.capacity) = (false, capacity);
-        self.step(|ledger, now, out| ledger.connected(key, key, Protocol::Http2, capacity, now, out));
+        let up = Up { link: key, protocol: Protocol::Http2, capacity, times: ConnectTimes::default() };
+        self.step(|ledger, now, out| ledger.connected(key, up, now, out));
     }
 
     fn settings(&mut self, key: ConnectionKey, capacity: usize) {
@@ -385,7 +387,7 @@ fn closing_fails_those_who_wait_and_closes_what_is_idle() {
 fn origins_without_connections_are_forgotten_beyond_a_number() {
     let mut ledger: Ledger<usize, ConnectionKey> = Ledger::new(LIMITS);
     for number in 0..3000 {
-        ledger.http1_required(&origin(number));
+        ledger.http1_required(&origin(number), Instant::now(), &mut Vec::new());
     }
     assert_eq!(ledger.snapshot().origins.len(), super::MAX_REMEMBERED_ORIGINS);
     assert!(ledger.snapshot().origins.iter().any(|(it, _)| *it == origin(2999)), "the newest are kept");
