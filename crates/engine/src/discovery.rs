@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mpe_mcp_protocol::jsonrpc::code;
+use mpe_mcp_protocol::object::Object;
 use mpe_mcp_protocol::pager::{List, Pager, PagerLimits};
 use mpe_transport::Sent;
 use serde_json::value::RawValue;
@@ -18,10 +19,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::{debug, info, warn};
 
-use crate::catalog::listing::{Found, Listing};
+use crate::catalog::listing::{Digests, Found, Listing};
 use crate::handle::Handle;
 use crate::retry::Schedule;
-use crate::tenant::Tenant;
+use crate::tenant::{self, Tenant};
 use crate::upstream::{Change, Introduction, UpstreamError, UpstreamReply, UpstreamRequest};
 use crate::{CallContext, CallErrorKind, CheckerFactory};
 
@@ -42,7 +43,6 @@ pub(crate) async fn run(tenant: Arc<Tenant>, handle: Arc<Handle>, checkers: Opti
         wanted: handle.wanted.subscribe(),
         pauses: Schedule::steady(FIRST_PAUSE, MAX_PAUSE),
         introduction: None,
-        changes: None,
         tenant,
         handle,
         checkers,
@@ -58,16 +58,41 @@ struct Discovery {
     pauses: Schedule,
     /// What the server said of itself; forgotten by an outage.
     introduction: Option<Introduction>,
-    changes: Option<mpsc::Receiver<Change>>,
 }
 
 impl Discovery {
     async fn repeat(mut self) {
+        let mut ear = Ear {
+            tenant: Arc::clone(&self.tenant),
+            handle: Arc::clone(&self.handle),
+            changes: None,
+            heard: Vec::new(),
+        };
         loop {
             let asked = *self.wanted.borrow_and_update();
-            let next = Instant::now() + self.once().await;
+            let announced = std::mem::take(&mut ear.heard);
+            let before = self.tenant.view().snapshot.catalogue.digests;
+            let next = Instant::now() + ear.open_during(self.once()).await;
             self.handle.done.send_replace(asked);
-            self.wait(next).await;
+            if !announced.is_empty() {
+                self.tenant.is_published().await;
+                self.pass_on(&announced, &before);
+            }
+            ear.open();
+            tokio::select! {
+                () = sleep_until(next) => {}
+                _ = self.wanted.changed() => {}
+                () = ear.hears_of_a_list() => ear.open_during(sleep(DEBOUNCE)).await,
+            }
+        }
+    }
+
+    /// Tells listeners what the server announced and the catalogue does not show: something else may have changed than
+    /// what is listed, or listing may have failed.
+    fn pass_on(&self, announced: &[Change], before: &Digests) {
+        let told = tenant::changes(before, &self.tenant.view().snapshot.catalogue.digests);
+        for change in announced.iter().filter(|change| !told.contains(change)) {
+            self.tenant.listeners.announce(change);
         }
     }
 
@@ -80,9 +105,6 @@ impl Discovery {
                 self.pauses.reset();
                 self.introduction = Some(found.introduction.clone());
                 self.keep(found).await;
-                if self.changes.is_none() {
-                    self.changes = self.handle.link.changes();
-                }
                 jittered(self.handle.config.refresh)
             }
             Err(reason) => {
@@ -102,10 +124,22 @@ impl Discovery {
     async fn find(&self) -> Result<Found, String> {
         let introduction = match &self.introduction {
             Some(known) => known.clone(),
-            None => self.introduce().await.map_err(|error| error.message)?,
+            None => {
+                let introduction = self.introduce().await.map_err(|error| error.message)?;
+                if !self.handle.watched.uris().is_empty() {
+                    self.handle.watch_resources(Instant::now() + self.handle.config.timeout).await;
+                }
+                introduction
+            }
         };
-        let tools = self.list(List::Tools).await?;
-        Ok(Found { introduction, tools })
+        let declared = Declared::of(&introduction);
+        Ok(Found {
+            tools: self.list(List::Tools).await?,
+            prompts: self.list_if(declared.prompts, List::Prompts).await?,
+            resources: self.list_if(declared.resources, List::Resources).await?,
+            templates: self.list_if(declared.resources, List::ResourceTemplates).await?,
+            introduction,
+        })
     }
 
     async fn introduce(&self) -> Result<Introduction, UpstreamError> {
@@ -138,6 +172,10 @@ impl Discovery {
         Ok(pager.into_items())
     }
 
+    async fn list_if(&self, is_declared: bool, list: List) -> Result<Vec<Box<RawValue>>, String> {
+        if is_declared { self.list(list).await } else { Ok(Vec::new()) }
+    }
+
     async fn keep(&self, found: Found) {
         let handle = Arc::clone(&self.handle);
         let checkers = self.checkers.clone();
@@ -163,46 +201,73 @@ impl Discovery {
             self.tenant.touch();
         }
     }
+}
 
-    /// Waits until `next`, or until there is a reason not to.
-    async fn wait(&mut self, next: Instant) {
-        tokio::select! {
-            () = sleep_until(next) => {}
-            _ = self.wanted.changed() => {}
-            change = next_change(&mut self.changes) => match change {
-                Some(change) => {
-                    debug!(upstream = %self.handle.config.key, ?change, "the server announces a change");
-                    self.settle_down().await;
-                }
-                // It can announce no more; the interval goes on, and the next discovery asks again.
-                None => {
-                    self.changes = None;
-                    sleep_until(next).await;
-                }
+/// Hears what the server announces, also while something else is being done.
+struct Ear {
+    tenant: Arc<Tenant>,
+    handle: Arc<Handle>,
+    changes: Option<mpsc::Receiver<Change>>,
+    /// Lists that are said to have changed.
+    heard: Vec<Change>,
+}
+
+impl Ear {
+    /// Begins to listen, where the server can announce and nobody listens yet.
+    fn open(&mut self) {
+        if self.changes.is_none() {
+            self.changes = self.handle.link.changes();
+        }
+    }
+
+    async fn open_during<T>(&mut self, work: impl Future<Output = T>) -> T {
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                () = self.hear() => {}
             }
         }
     }
 
-    /// Swallows further announcements for a moment: one discovery answers them all.
-    async fn settle_down(&mut self) {
-        let end = sleep(DEBOUNCE);
-        tokio::pin!(end);
-        loop {
-            tokio::select! {
-                () = &mut end => return,
-                change = next_change(&mut self.changes) => if change.is_none() {
-                    self.changes = None;
-                },
+    async fn hears_of_a_list(&mut self) {
+        while self.heard.is_empty() {
+            self.hear().await;
+        }
+    }
+
+    /// One announcement. Never, from a server that cannot announce (any more: the next discovery asks again).
+    async fn hear(&mut self) {
+        let Some(changes) = &mut self.changes else { return std::future::pending().await };
+        match changes.recv().await {
+            None => self.changes = None,
+            Some(Change::Resource(uri)) => {
+                let view = self.tenant.view();
+                let shown = view.snapshot.catalogue.exposed_uri(&self.handle.config.key, &uri);
+                self.tenant.listeners.announce(&Change::Resource(shown.into_owned()));
+            }
+            Some(list) => {
+                debug!(upstream = %self.handle.config.key, change = ?list, "the server announces a change");
+                if !self.heard.contains(&list) {
+                    self.heard.push(list);
+                }
             }
         }
     }
 }
 
-/// The next announcement; never, from a server that cannot announce.
-async fn next_change(changes: &mut Option<mpsc::Receiver<Change>>) -> Option<Change> {
-    match changes {
-        Some(changes) => changes.recv().await,
-        None => std::future::pending().await,
+/// Which lists a server says it has. Tools are asked for in any case: some servers forget to say so.
+struct Declared {
+    prompts: bool,
+    resources: bool,
+}
+
+impl Declared {
+    fn of(introduction: &Introduction) -> Self {
+        let capabilities = Object::parse(&introduction.capabilities).ok();
+        let has = |name| capabilities.as_ref().is_some_and(|object| object.present(name).is_some());
+        Self { prompts: has("prompts"), resources: has("resources") }
     }
 }
 

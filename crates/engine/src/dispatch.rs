@@ -124,7 +124,7 @@ impl Tenant {
     /// the start "unknown" would be a guess.
     async fn view_with(&self, tool: &str, deadline: Option<Instant>) -> Arc<View> {
         let view = self.view();
-        if view.is_settled() || view.tool(tool).is_some() || view.roster.transparent().is_some() {
+        if view.tool(tool).is_some() || self.is_settled() {
             return view;
         }
         let longest = view.roster.upstreams.iter().map(|upstream| upstream.config.timeout).max();
@@ -133,8 +133,7 @@ impl Tenant {
         // At the deadline the lookup decides with what is known by then.
         let _ = timeout_at(deadline, async {
             loop {
-                let view = self.view();
-                if view.is_settled() || view.tool(tool).is_some() || self.stop.is_cancelled() {
+                if self.view().tool(tool).is_some() || self.is_settled() || self.stop.is_cancelled() {
                     return;
                 }
                 if published.changed().await.is_err() {

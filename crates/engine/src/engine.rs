@@ -11,8 +11,8 @@ use tokio::time::{Instant, timeout_at};
 use crate::batch::unknown_endpoint;
 use crate::fleet::{Fleet, FleetParts};
 use crate::{
-    CallError, CheckerFactory, Derive, EndpointConfig, EndpointId, Limits, OriginPerformance, Relay,
-    RelayReply, Snapshot, ToolCall, ToolOutcome,
+    CallError, CheckerFactory, Derive, EndpointConfig, EndpointId, Interest, Limits, Listening,
+    OriginPerformance, Relay, RelayReply, Snapshot, ToolCall, ToolOutcome,
 };
 
 /// Many upstream servers as one thing to call. Cheap to clone; the last clone's drop ends the background work.
@@ -97,7 +97,7 @@ impl Engine {
     /// Dropping the future changes nothing.
     pub async fn settled(&self, deadline: Instant) -> bool {
         let tenants = self.fleet.tenants();
-        let all = join_all(tenants.values().map(|tenant| tenant.is_settled()));
+        let all = join_all(tenants.values().map(|tenant| tenant.settled()));
         timeout_at(deadline, all).await.is_ok()
     }
 
@@ -153,6 +153,20 @@ impl Engine {
     pub async fn relay(&self, relay: Relay) -> Result<RelayReply, CallError> {
         let tenant = self.fleet.tenant(&relay.endpoint).ok_or_else(|| unknown_endpoint(&relay.endpoint))?;
         tenant.relay(relay).await
+    }
+
+    /// Listens for changes. Returns once the upstreams watch what is asked for, at most half a second later, with what is
+    /// armed by then. Changes of lists are told when the catalogue shows them, whether the server announced them, a
+    /// refresh found them, or a reload brought them.
+    ///
+    /// # Errors
+    /// [`UnknownEndpoint`](crate::CallErrorKind::UnknownEndpoint).
+    ///
+    /// # Cancel safety
+    /// Dropping the future unsubscribes.
+    pub async fn listen(&self, endpoint: &EndpointId, interest: Interest) -> Result<Listening, CallError> {
+        let tenant = self.fleet.tenant(endpoint).ok_or_else(|| unknown_endpoint(endpoint))?;
+        Ok(tenant.listen(interest, self.fleet.tasks()).await)
     }
 
     /// The performance record of every origin, by the origin's text (`https://api.example.com`); `stdio:KEY` and

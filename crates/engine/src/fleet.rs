@@ -75,6 +75,10 @@ impl Fleet {
         self.tenants.load().get(id).map(Arc::clone)
     }
 
+    pub(crate) fn tasks(&self) -> &TaskTracker {
+        &self.tasks
+    }
+
     pub(crate) fn performance(&self) -> &Performance {
         &self.performance
     }
@@ -175,7 +179,8 @@ impl Fleet {
         let publishing = Arc::clone(&tenant);
         self.tasks.spawn(async move {
             let stop = publishing.stop.clone();
-            stop.run_until_cancelled(publishing.publish_forever()).await;
+            stop.run_until_cancelled(Arc::clone(&publishing).publish_forever()).await;
+            publishing.listeners.end();
         });
         tenant
     }
@@ -196,6 +201,7 @@ impl Fleet {
             link,
             recorder: self.performance.recorder(&origin_text(&config)),
             meters: self.labels.upstream(endpoint, &config.key),
+            watched: old.map(|old| Arc::clone(&old.watched)).unwrap_or_default(),
             inherited: old.and_then(|old| old.listing()).map(|listing| Arc::new(listing.filtered(&config))),
         };
         Ok(Handle::new(config, parts))

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use mpe_transport::Origin;
 use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -12,6 +13,7 @@ use crate::breaker::Breaker;
 use crate::catalog::build::Share;
 use crate::catalog::listing::{Listing, is_wanted};
 use crate::limit::Gate;
+use crate::listen::Watched;
 use crate::metrics::UpstreamMeters;
 use crate::performance::Recorder;
 use crate::retry::{Budget, Repeatability};
@@ -35,6 +37,10 @@ pub(crate) struct Handle {
     /// The newest discovery somebody asked for, and the newest that has ended.
     pub(crate) wanted: watch::Sender<u64>,
     pub(crate) done: watch::Sender<u64>,
+    /// Resources that somebody listens to.
+    pub(crate) watched: Arc<Watched>,
+    /// Held while the upstream is told what to watch, so that the last word is the newest.
+    watching: tokio::sync::Mutex<()>,
     standing: Mutex<Standing>,
 }
 
@@ -51,6 +57,8 @@ pub(crate) struct Parts {
     pub(crate) meters: UpstreamMeters,
     /// What an earlier upstream of the same key listed; shown until the first discovery has ended.
     pub(crate) inherited: Option<Arc<Listing>>,
+    /// What listeners want watched at an upstream of this key.
+    pub(crate) watched: Arc<Watched>,
 }
 
 impl Handle {
@@ -68,6 +76,8 @@ impl Handle {
             retired: CancellationToken::new(),
             wanted: watch::Sender::new(0),
             done: watch::Sender::new(0),
+            watched: parts.watched,
+            watching: tokio::sync::Mutex::new(()),
             standing: Mutex::new(Standing { state: UpstreamState::Discovering, listing: parts.inherited }),
             config,
         }
@@ -112,7 +122,7 @@ impl Handle {
             && standing
                 .listing
                 .as_ref()
-                .is_some_and(|known| known.digest == listing.digest && known.rejected == listing.rejected);
+                .is_some_and(|known| known.digests == listing.digests && known.rejected == listing.rejected);
         if is_same {
             return false;
         }
@@ -145,6 +155,15 @@ impl Handle {
             _ = done.wait_for(|done| *done >= asked) => {}
             () = self.retired.cancelled() => {}
         }
+    }
+
+    /// Tells the upstream which resources are watched now. Returns those that it watches by `deadline`.
+    pub(crate) async fn watch_resources(&self, deadline: Instant) -> Vec<String> {
+        let arming = async {
+            let _turn = self.watching.lock().await;
+            self.link.watch_resources(self.watched.uris(), deadline).await
+        };
+        timeout_at(deadline, arming).await.unwrap_or_default()
     }
 
     /// Resolves when the last holder of this handle has dropped it.

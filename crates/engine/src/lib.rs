@@ -15,6 +15,7 @@ mod catalog;
 mod discovery;
 mod fleet;
 mod handle;
+mod listen;
 mod tenant;
 pub mod upstream;
 
@@ -29,13 +30,15 @@ mod performance;
 pub use breaker::BreakerConfig;
 pub use call::{Attempt, CallContext, CallEvents, OutcomeKind, Relay, RelayReply, ToolCall, ToolOutcome};
 pub use catalog::{
-    Catalogue, CatalogueTool, Collision, Derive, Derived, Snapshot, UpstreamState, UpstreamStatus,
+    Catalogue, CataloguePrompt, CatalogueResource, CatalogueTemplate, CatalogueTool, Collision,
+    CollisionKind, Derive, Derived, Snapshot, UpstreamState, UpstreamStatus,
 };
 pub use check::{ArgumentChecker, CheckerFactory, Violation};
 pub use config::{EndpointConfig, Era, Limits, Naming, Target, UpstreamConfig};
 pub use endpoint::{EndpointId, UpstreamKey};
 pub use engine::{Engine, EngineBuilder};
 pub use error::{Blame, CallError, CallErrorKind, Executed};
+pub use listen::{Changes, Interest, Listening};
 pub use metrics::{METRICS, Metric};
 pub use performance::OriginPerformance;
 pub use retry::RetryConfig;

@@ -9,9 +9,12 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::catalog::build::{self, Built, Share, Way};
+use crate::catalog::listing::Digests;
 use crate::handle::Handle;
 use crate::limit::Gate;
+use crate::listen::Listeners;
 use crate::metrics::EndpointMeters;
+use crate::upstream::Change;
 use crate::{Catalogue, CatalogueTool, Derive, Derived, EndpointId, Limits, Naming, Snapshot, UpstreamState};
 
 /// An endpoint.
@@ -27,6 +30,7 @@ pub(crate) struct Tenant {
     dirty: watch::Sender<u64>,
     published: watch::Sender<u64>,
     revision: watch::Sender<String>,
+    pub(crate) listeners: Listeners,
     /// Calls under way.
     pub(crate) calls: TaskTracker,
     /// Cancelled when the endpoint ends: calls still under way end too.
@@ -81,8 +85,8 @@ impl View {
         &self.roster.upstreams[way.owner]
     }
 
-    /// Whether some upstream may still turn out to have more than is listed.
-    pub(crate) fn is_settled(&self) -> bool {
+    /// Whether every upstream has been discovered or has failed once.
+    fn is_settled(&self) -> bool {
         self.snapshot.catalogue.upstreams().iter().all(|status| status.state != UpstreamState::Discovering)
     }
 }
@@ -111,6 +115,7 @@ impl Tenant {
             dirty: watch::Sender::new(0),
             published: watch::Sender::new(0),
             revision,
+            listeners: Listeners::default(),
             calls: TaskTracker::new(),
             stop: CancellationToken::new(),
         }
@@ -157,10 +162,15 @@ impl Tenant {
         }
     }
 
-    /// Waits until every upstream has been discovered or has failed once, and the catalogue says so.
-    pub(crate) async fn is_settled(&self) {
+    /// Whether every configured upstream has been discovered or has failed once, and the catalogue says so.
+    pub(crate) fn is_settled(&self) -> bool {
+        *self.published.borrow() >= *self.dirty.borrow() && self.view().is_settled()
+    }
+
+    /// Waits until [`Tenant::is_settled`].
+    pub(crate) async fn settled(&self) {
         let mut published = self.published.subscribe();
-        while !self.view().is_settled() {
+        while !self.is_settled() {
             tokio::select! {
                 _ = published.changed() => {}
                 () = self.stop.cancelled() => return,
@@ -204,14 +214,34 @@ impl Tenant {
         self.meters.tools.set(catalogue.tools.len() as f64);
         let revision = catalogue.revision.clone();
         let n_tools = catalogue.tools.len();
+        let changes = changes(&before.snapshot.catalogue.digests, &catalogue.digests);
         let snapshot = Arc::new(Snapshot { catalogue, derived });
         self.view.store(Arc::new(View { snapshot, roster, ways }));
+        // Told after the swap: whoever lists again because of it must see what is new.
+        for change in changes {
+            self.listeners.announce(&change);
+        }
         if is_new {
             self.meters.published.increment(1);
             info!(endpoint = %self.id, revision, tools = n_tools, "catalogue published");
             self.revision.send_replace(revision);
         }
     }
+}
+
+/// The lists that differ.
+pub(crate) fn changes(before: &Digests, after: &Digests) -> Vec<Change> {
+    let mut changes = Vec::new();
+    if before.tools != after.tools {
+        changes.push(Change::Tools);
+    }
+    if before.prompts != after.prompts {
+        changes.push(Change::Prompts);
+    }
+    if before.resources != after.resources {
+        changes.push(Change::Resources);
+    }
+    changes
 }
 
 fn derive_from(derive: Option<&dyn Derive>, catalogue: &Arc<Catalogue>) -> Derived {

@@ -1,6 +1,6 @@
 //! What one upstream offers, as its last good discovery found it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use mpe_mcp_protocol::header::MirroredParams;
@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use tracing::warn;
 
+use super::item::{ItemKind, ListedItem};
 use crate::upstream::Introduction;
 use crate::{ArgumentChecker, CheckerFactory, Target, UpstreamConfig};
 
@@ -16,26 +17,23 @@ use crate::{ArgumentChecker, CheckerFactory, Target, UpstreamConfig};
 #[derive(Debug)]
 pub(crate) struct Listing {
     pub(crate) introduction: Introduction,
-    /// Under their original names, unique, in the server's order.
+    /// Under their original names, unique, in the server's order; so are the lists below.
     pub(crate) tools: Vec<ListedTool>,
+    pub(crate) prompts: Vec<ListedItem>,
+    pub(crate) resources: Vec<ListedItem>,
+    pub(crate) templates: Vec<ListedItem>,
     /// Names left out, with the reason.
     pub(crate) rejected: Vec<(String, String)>,
-    /// A hash of everything shown.
-    pub(crate) digest: [u8; 32],
+    pub(crate) digests: Digests,
 }
 
-impl Listing {
-    /// The same listing as far as another configuration lets it through.
-    pub(crate) fn filtered(&self, config: &UpstreamConfig) -> Self {
-        let wanted = self.tools.iter().filter(|listed| is_wanted(config, listed.tool.name()));
-        let tools: Vec<_> = wanted.cloned().collect();
-        Self {
-            digest: digest(&self.introduction, &tools),
-            introduction: self.introduction.clone(),
-            rejected: self.rejected.clone(),
-            tools,
-        }
-    }
+/// Hashes of everything shown, by kind, so that one look tells what has changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Digests {
+    pub(crate) about: [u8; 32],
+    pub(crate) tools: [u8; 32],
+    pub(crate) prompts: [u8; 32],
+    pub(crate) resources: [u8; 32],
 }
 
 /// One tool with what calls of it need.
@@ -58,6 +56,9 @@ impl std::fmt::Debug for ListedTool {
 pub(crate) struct Found {
     pub(crate) introduction: Introduction,
     pub(crate) tools: Vec<Box<RawValue>>,
+    pub(crate) prompts: Vec<Box<RawValue>>,
+    pub(crate) resources: Vec<Box<RawValue>>,
+    pub(crate) templates: Vec<Box<RawValue>>,
 }
 
 impl Listing {
@@ -69,41 +70,96 @@ impl Listing {
         checkers: Option<&dyn CheckerFactory>,
         previous: Option<&Listing>,
     ) -> Self {
-        let known: HashMap<&str, &ListedTool> = previous
-            .map(|listing| listing.tools.iter().map(|listed| (listed.tool.raw().get(), listed)).collect())
-            .unwrap_or_default();
-        let mut tools: Vec<ListedTool> = Vec::with_capacity(found.tools.len());
-        let mut rejected = Vec::new();
-        let mut names = std::collections::HashSet::with_capacity(found.tools.len());
-        for raw in &found.tools {
+        let mut reader = Reader { config, checkers, previous, rejected: Vec::new() };
+        let mut listing = Self {
+            introduction: found.introduction,
+            tools: reader.tools(&found.tools),
+            prompts: reader.items(ItemKind::Prompt, &found.prompts),
+            resources: reader.items(ItemKind::Resource, &found.resources),
+            templates: reader.items(ItemKind::ResourceTemplate, &found.templates),
+            rejected: reader.rejected,
+            digests: Digests::default(),
+        };
+        listing.digests = Digests::of(&listing);
+        listing
+    }
+
+    /// The same listing as far as another configuration lets it through.
+    pub(crate) fn filtered(&self, config: &UpstreamConfig) -> Self {
+        let wanted = self.tools.iter().filter(|listed| is_wanted(config, listed.tool.name()));
+        let mut filtered = Self {
+            introduction: self.introduction.clone(),
+            tools: wanted.cloned().collect(),
+            prompts: self.prompts.clone(),
+            resources: self.resources.clone(),
+            templates: self.templates.clone(),
+            rejected: self.rejected.clone(),
+            digests: Digests::default(),
+        };
+        filtered.digests = Digests::of(&filtered);
+        filtered
+    }
+}
+
+/// Reads lists, and remembers what it left out.
+struct Reader<'a> {
+    config: &'a UpstreamConfig,
+    checkers: Option<&'a dyn CheckerFactory>,
+    previous: Option<&'a Listing>,
+    rejected: Vec<(String, String)>,
+}
+
+impl Reader<'_> {
+    fn tools(&mut self, found: &[Box<RawValue>]) -> Vec<ListedTool> {
+        let known = self.previous.map_or(&[][..], |listing| &listing.tools);
+        let known: HashMap<&str, &ListedTool> =
+            known.iter().map(|listed| (listed.tool.raw().get(), listed)).collect();
+        let mut tools: Vec<ListedTool> = Vec::with_capacity(found.len());
+        let mut names = HashSet::with_capacity(found.len());
+        for raw in found {
             let listed = match known.get(raw.get()) {
                 Some(&listed) => listed.clone(),
-                None => match read_tool(raw, config, checkers) {
+                None => match read_tool(raw, self.config, self.checkers) {
                     Ok(listed) => listed,
                     Err((name, reason)) => {
-                        warn!(upstream = %config.key, tool = name, reason, "tool left out");
-                        rejected.push((name, reason));
+                        self.reject(&name, reason);
                         continue;
                     }
                 },
             };
             let name = listed.tool.name();
-            if !is_wanted(config, name) {
+            if !is_wanted(self.config, name) {
                 continue;
             }
-            if !names.insert(name.to_owned()) {
-                rejected.push((
-                    name.to_owned(),
-                    "the server lists the name twice; the first one is kept".to_owned(),
-                ));
-                continue;
+            if names.insert(name.to_owned()) {
+                tools.push(listed);
+            } else {
+                self.reject(name, LISTED_TWICE.to_owned());
             }
-            tools.push(listed);
         }
-        let digest = digest(&found.introduction, &tools);
-        Self { introduction: found.introduction, tools, rejected, digest }
+        tools
+    }
+
+    fn items(&mut self, kind: ItemKind, found: &[Box<RawValue>]) -> Vec<ListedItem> {
+        let mut items: Vec<ListedItem> = Vec::with_capacity(found.len());
+        let mut ids = HashSet::with_capacity(found.len());
+        for raw in found {
+            match ListedItem::read(kind, raw) {
+                Ok(item) if ids.insert(Arc::clone(&item.id)) => items.push(item),
+                Ok(item) => self.reject(&item.id, LISTED_TWICE.to_owned()),
+                Err(reason) => self.reject(&name_of(raw), reason),
+            }
+        }
+        items
+    }
+
+    fn reject(&mut self, name: &str, reason: String) {
+        warn!(upstream = %self.config.key, name, reason, "left out of the catalogue");
+        self.rejected.push((name.to_owned(), reason));
     }
 }
+
+const LISTED_TWICE: &str = "the server lists it twice; the first one is kept";
 
 /// Whether the operator lets a tool through.
 pub(crate) fn is_wanted(config: &UpstreamConfig, name: &str) -> bool {
@@ -146,18 +202,30 @@ fn name_of(raw: &RawValue) -> String {
     serde_json::from_str::<Named>(raw.get()).map(|named| named.name).unwrap_or_default()
 }
 
-fn digest(introduction: &Introduction, tools: &[ListedTool]) -> [u8; 32] {
+impl Digests {
+    fn of(listing: &Listing) -> Self {
+        let Introduction { version, capabilities, server_info, instructions } = &listing.introduction;
+        let raws = |items: &[ListedItem]| hash_of(items.iter().map(|item| item.raw.get()));
+        Self {
+            about: hash_of([
+                version.as_str(),
+                capabilities.get(),
+                server_info.as_ref().map_or("", |info| info.get()),
+                instructions.as_deref().unwrap_or_default(),
+            ]),
+            tools: hash_of(listing.tools.iter().map(|listed| listed.tool.raw().get())),
+            prompts: raws(&listing.prompts),
+            resources: hash_of(listing.resources.iter().chain(&listing.templates).map(|item| item.raw.get())),
+        }
+    }
+}
+
+/// A hash of parts that no other division into parts shares.
+fn hash_of<'a>(parts: impl IntoIterator<Item = &'a str>) -> [u8; 32] {
     let mut hash = Sha256::new();
-    let mut part = |bytes: &[u8]| {
-        hash.update(bytes.len().to_be_bytes());
-        hash.update(bytes);
-    };
-    part(introduction.version.as_str().as_bytes());
-    part(introduction.capabilities.get().as_bytes());
-    part(introduction.server_info.as_ref().map_or(b"", |info| info.get().as_bytes()));
-    part(introduction.instructions.as_deref().unwrap_or_default().as_bytes());
-    for listed in tools {
-        part(listed.tool.raw().get().as_bytes());
+    for part in parts {
+        hash.update(part.len().to_be_bytes());
+        hash.update(part);
     }
     hash.finalize().into()
 }

@@ -10,8 +10,15 @@ use mpe_mcp_protocol::version::ProtocolVersion;
 use crate::{ArgumentChecker, EndpointId, UpstreamKey};
 
 pub(crate) mod build;
+mod item;
 pub(crate) mod listing;
 pub(crate) mod naming;
+mod route;
+mod uri;
+
+pub use item::{CataloguePrompt, CatalogueResource, CatalogueTemplate};
+use listing::Digests;
+use route::{Items, Routing};
 
 /// One tool under the name the endpoint shows.
 #[derive(Clone)]
@@ -38,12 +45,23 @@ impl std::fmt::Debug for CatalogueTool {
 /// A name that several upstreams claim, and how it was resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Collision {
+    /// What the name belongs to.
+    pub kind: CollisionKind,
     /// The claimed name.
     pub name: String,
     /// The upstreams that claim it, in configuration order.
     pub upstreams: Vec<UpstreamKey>,
     /// The names under which the tools are shown, in the same order; empty for one that is not shown.
     pub resolved: Vec<String>,
+}
+
+/// What a claimed name belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CollisionKind {
+    /// A prompt.
+    Prompt,
+    /// A tool.
+    Tool,
 }
 
 /// How an upstream stands.
@@ -76,6 +94,12 @@ pub struct UpstreamStatus {
     pub version: Option<ProtocolVersion>,
     /// How many tools it has.
     pub tools: usize,
+    /// How many prompts it has.
+    pub prompts: usize,
+    /// How many resources it lists.
+    pub resources: usize,
+    /// How many resource templates it lists.
+    pub resource_templates: usize,
     /// `serverInfo` as it introduced itself.
     pub server_info: Option<Arc<serde_json::value::RawValue>>,
     /// Its capabilities.
@@ -86,15 +110,18 @@ pub struct UpstreamStatus {
     pub rejected: Vec<(String, String)>,
 }
 
-/// An endpoint's tools at one revision.
+/// An endpoint's tools, prompts and resources at one revision.
 #[derive(Debug)]
 pub struct Catalogue {
     pub(crate) endpoint: EndpointId,
     pub(crate) revision: String,
     pub(crate) tools: Vec<CatalogueTool>,
     pub(crate) by_name: HashMap<Arc<str>, usize>,
+    items: Items,
+    routing: Routing,
     pub(crate) upstreams: Vec<UpstreamStatus>,
     pub(crate) collisions: Vec<Collision>,
+    pub(crate) digests: Digests,
 }
 
 impl Catalogue {

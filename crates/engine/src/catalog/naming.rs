@@ -6,10 +6,11 @@
 //! allow 64).
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::Collision;
+use super::{Collision, CollisionKind};
 use crate::{Naming, UpstreamKey};
 
 /// Characters of an exposed name, at most.
@@ -28,13 +29,14 @@ pub(crate) struct Names {
 /// What one upstream lists.
 pub(crate) struct Claims<'a> {
     pub(crate) upstream: &'a UpstreamKey,
-    pub(crate) names: Vec<&'a str>,
+    pub(crate) kind: CollisionKind,
+    pub(crate) names: Vec<Arc<str>>,
 }
 
 /// Names every tool of every upstream.
 pub(crate) fn assign(naming: Naming, upstreams: &[Claims<'_>]) -> Names {
     if naming == Naming::Auto && upstreams.len() == 1 {
-        let untouched = upstreams[0].names.iter().map(|name| Some((*name).to_owned())).collect();
+        let untouched = upstreams[0].names.iter().map(|name| Some(name.to_string())).collect();
         return Names { exposed: vec![untouched], collisions: Vec::new() };
     }
     let claimants = claimants(upstreams);
@@ -46,7 +48,7 @@ pub(crate) fn assign(naming: Naming, upstreams: &[Claims<'_>]) -> Names {
         for (u, upstream) in upstreams.iter().enumerate() {
             for (n, name) in upstream.names.iter().enumerate() {
                 let Some(wanted) = wanted(naming, u, upstream.upstream, name, &claimants) else { continue };
-                if (wanted == *name) == untouched {
+                if (wanted == **name) == untouched {
                     exposed[u][n] = Some(assignment.take(u, upstream.upstream, name, wanted));
                 }
             }
@@ -54,6 +56,7 @@ pub(crate) fn assign(naming: Naming, upstreams: &[Claims<'_>]) -> Names {
     }
     let mut collisions = shared_names(upstreams, &exposed, &claimants);
     collisions.extend(assignment.stolen.into_iter().map(|(name, owner, late, resolved)| Collision {
+        kind: upstreams[owner].kind,
         upstreams: vec![upstreams[owner].upstream.clone(), upstreams[late].upstream.clone()],
         resolved: vec![name.clone(), resolved],
         name,
@@ -62,7 +65,7 @@ pub(crate) fn assign(naming: Naming, upstreams: &[Claims<'_>]) -> Names {
 }
 
 /// Who claims each name, in configuration order.
-fn claimants<'a>(upstreams: &[Claims<'a>]) -> HashMap<&'a str, Vec<usize>> {
+fn claimants<'a>(upstreams: &'a [Claims<'_>]) -> HashMap<&'a str, Vec<usize>> {
     let mut claimants: HashMap<&str, Vec<usize>> = HashMap::new();
     for (u, upstream) in upstreams.iter().enumerate() {
         for name in &upstream.names {
@@ -123,16 +126,17 @@ fn shared_names(
     let mut shared: Vec<Collision> = Vec::new();
     let mut seen = HashSet::new();
     for upstream in upstreams {
-        for &name in &upstream.names {
+        for name in upstream.names.iter().map(|name| &**name) {
             let claimed_by = &claimants[name];
             if claimed_by.len() < 2 || !seen.insert(name) {
                 continue;
             }
             let resolved = claimed_by.iter().map(|&u| {
-                let n = upstreams[u].names.iter().position(|other| *other == name);
+                let n = upstreams[u].names.iter().position(|other| **other == *name);
                 n.and_then(|n| exposed[u][n].clone()).unwrap_or_default()
             });
             shared.push(Collision {
+                kind: upstream.kind,
                 name: name.to_owned(),
                 upstreams: claimed_by.iter().map(|&u| upstreams[u].upstream.clone()).collect(),
                 resolved: resolved.collect(),
@@ -172,16 +176,20 @@ mod tests {
     use proptest::prelude::{any, proptest};
     use proptest::{collection, prop_assert, prop_assert_eq};
 
-    use super::{Claims, MAX_NAME, Names, assign, is_portable_char};
+    use std::sync::Arc;
+
+    use super::{Claims, CollisionKind, MAX_NAME, Names, assign, is_portable_char};
     use crate::{Naming, UpstreamKey};
+
+    fn claims<'a>(upstream: &'a UpstreamKey, names: &[&str]) -> Claims<'a> {
+        let names = names.iter().map(|name| Arc::from(*name)).collect();
+        Claims { upstream, kind: CollisionKind::Tool, names }
+    }
 
     fn names(naming: Naming, servers: &[(&str, &[&str])]) -> Names {
         let keys: Vec<_> = servers.iter().map(|(key, _)| UpstreamKey::new(*key)).collect();
-        let claims: Vec<_> = servers
-            .iter()
-            .zip(&keys)
-            .map(|((_, names), upstream)| Claims { upstream, names: names.to_vec() })
-            .collect();
+        let claims: Vec<_> =
+            servers.iter().zip(&keys).map(|((_, names), upstream)| claims(upstream, names)).collect();
         assign(naming, &claims)
     }
 
@@ -258,7 +266,7 @@ mod tests {
                 .map(|(list, upstream)| {
                     let mut names: Vec<&str> = list.iter().map(String::as_str).collect();
                     names.sort_unstable();
-                    Claims { upstream, names }
+                    claims(upstream, &names)
                 })
                 .collect();
             let naming = if prefix { Naming::Prefix } else { Naming::Auto };

@@ -79,6 +79,13 @@ pub trait Upstream: Send + Sync + 'static {
         None
     }
 
+    /// Has [`Upstream::changes`] announce updates of exactly these resources, whatever was asked before, also after the
+    /// session or the stream had to be made anew. Returns those that the server has agreed to by `deadline`.
+    fn watch_resources(&self, uris: Vec<String>, deadline: Instant) -> BoxFuture<'_, Vec<String>> {
+        let _ = (uris, deadline);
+        Box::pin(async { Vec::new() })
+    }
+
     /// Ends sessions, streams and processes within the deadline.
     fn close(&self, deadline: Instant) -> BoxFuture<'_, ()> {
         let _ = deadline;

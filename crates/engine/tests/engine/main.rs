@@ -5,5 +5,8 @@
 mod batch;
 mod catalogue;
 mod dispatch;
+mod items;
+mod listen;
+mod reload;
 mod retry;
 mod scripted;

@@ -1,6 +1,6 @@
 //! An upstream that does what a test tells it.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -48,6 +48,9 @@ pub(crate) struct Scripted {
     lists: AtomicUsize,
     is_closed: AtomicBool,
     changes: Mutex<Option<mpsc::Sender<Change>>>,
+    /// Further lists by the member that holds them; declared as capabilities.
+    items: Mutex<HashMap<&'static str, Vec<Value>>>,
+    watched: Mutex<Vec<String>>,
 }
 
 pub(crate) fn tool(name: &str) -> Value {
@@ -80,6 +83,8 @@ impl Scripted {
             lists: AtomicUsize::new(0),
             is_closed: AtomicBool::new(false),
             changes: Mutex::default(),
+            items: Mutex::default(),
+            watched: Mutex::default(),
         })
     }
 
@@ -93,6 +98,16 @@ impl Scripted {
 
     pub(crate) fn set_tools(&self, tools: impl IntoIterator<Item = Value>) {
         *self.tools.lock().unwrap() = tools.into_iter().collect();
+    }
+
+    /// Sets a further list: `prompts`, `resources` or `resourceTemplates`.
+    pub(crate) fn set_items(&self, member: &'static str, items: impl IntoIterator<Item = Value>) {
+        self.items.lock().unwrap().insert(member, items.into_iter().collect());
+    }
+
+    /// The resources it was told to watch.
+    pub(crate) fn watched(&self) -> Vec<String> {
+        self.watched.lock().unwrap().clone()
     }
 
     pub(crate) fn script(&self, steps: impl IntoIterator<Item = Step>) {
@@ -152,6 +167,23 @@ impl Scripted {
         Ok(raw(&page))
     }
 
+    fn capabilities(&self) -> Value {
+        let items = self.items.lock().unwrap();
+        let mut capabilities = json!({ "tools": {} });
+        if items.contains_key("prompts") {
+            capabilities["prompts"] = json!({});
+        }
+        if items.contains_key("resources") || items.contains_key("resourceTemplates") {
+            capabilities["resources"] = json!({ "subscribe": true });
+        }
+        capabilities
+    }
+
+    fn list_items(&self, member: &'static str) -> UpstreamReply {
+        let items = self.items.lock().unwrap().get(member).cloned().unwrap_or_default();
+        reply(Ok(raw(&json!({ member: items }))))
+    }
+
     async fn call(&self, request: UpstreamRequest) -> Result<UpstreamReply, UpstreamError> {
         let params: Value = serde_json::from_str(request.params.as_ref().unwrap().get()).unwrap();
         self.calls.lock().unwrap().push(request);
@@ -184,7 +216,7 @@ impl Upstream for Scripted {
             }
             Ok(Introduction {
                 version: ProtocolVersion::LATEST,
-                capabilities: Arc::from(raw(&json!({ "tools": {} }))),
+                capabilities: Arc::from(raw(&self.capabilities())),
                 server_info: None,
                 instructions: None,
             })
@@ -198,6 +230,9 @@ impl Upstream for Scripted {
             }
             match request.method.as_ref() {
                 "tools/list" => Ok(reply(self.list(request.params.as_deref()))),
+                "prompts/list" => Ok(self.list_items("prompts")),
+                "resources/list" => Ok(self.list_items("resources")),
+                "resources/templates/list" => Ok(self.list_items("resourceTemplates")),
                 "tools/call" => self.call(request).await,
                 other => Ok(reply(Err(ErrorObject {
                     code: code::METHOD_NOT_FOUND,
@@ -212,6 +247,11 @@ impl Upstream for Scripted {
         let (sender, receiver) = mpsc::channel(16);
         *self.changes.lock().unwrap() = Some(sender);
         Some(receiver)
+    }
+
+    fn watch_resources(&self, uris: Vec<String>, _deadline: Instant) -> BoxFuture<'_, Vec<String>> {
+        *self.watched.lock().unwrap() = uris.clone();
+        Box::pin(async { uris })
     }
 
     fn close(&self, _deadline: Instant) -> BoxFuture<'_, ()> {
