@@ -46,6 +46,7 @@ struct Inner {
     sessions: Sessions,
     held: HeldCalls,
     requests: Arc<Semaphore>,
+    listeners: Arc<Semaphore>,
     draining: CancellationToken,
     next_request: AtomicU64,
 }
@@ -62,6 +63,10 @@ pub(crate) struct Inbound {
     body: Mutex<Option<Body>>,
 }
 
+/// Marks a response that only listens: it has a place of its own kind and gives the request's back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LongLived;
+
 /// The header that names a request in answers and logs.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -77,12 +82,14 @@ impl Gateway {
         let derive = FaceDerive { config: Arc::clone(&config), sealer: Arc::clone(&sealer) };
         let engine = engine.checkers(Arc::new(SchemaCheckers)).derive(Arc::new(derive)).start()?;
         let requests = Arc::new(Semaphore::new(config.max_requests.min(Semaphore::MAX_PERMITS)));
+        let listeners = Arc::new(Semaphore::new(config.max_listeners.min(Semaphore::MAX_PERMITS)));
         let inner = Inner {
             engine,
             sealer,
             sessions: Sessions::default(),
             held: HeldCalls::default(),
             requests,
+            listeners,
             draining: CancellationToken::new(),
             next_request: AtomicU64::new(1),
             config,
@@ -200,6 +207,11 @@ impl Gateway {
         &self.inner.sessions
     }
 
+    /// A place for one more listening stream; `None` when all are taken.
+    pub(crate) fn listener_place(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.inner.listeners).try_acquire_owned().ok()
+    }
+
     pub(crate) fn held(&self) -> &HeldCalls {
         &self.inner.held
     }
@@ -263,7 +275,8 @@ fn without_body(response: http::Response<Body>) -> http::Response<Body> {
 
 /// Keeps the request's place until its body has been read or dropped.
 fn hold_place(response: http::Response<Body>, place: OwnedSemaphorePermit) -> http::Response<Body> {
-    if http_body::Body::is_end_stream(response.body()) {
+    let is_done = http_body::Body::is_end_stream(response.body());
+    if is_done || response.extensions().get::<LongLived>().is_some() {
         return response;
     }
     response.map(|body| guard::with(body, place).boxed_unsync())

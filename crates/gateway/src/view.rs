@@ -12,7 +12,7 @@ use mpe_schema::openapi::OpenApiVersion;
 use mpe_schema::{Operations, functions, openapi};
 
 use crate::config::EndpointView;
-use crate::mcp::listing::{Listing, Listings};
+use crate::mcp::listing::Listings;
 use crate::router::Routes;
 use crate::seal::Sealer;
 use crate::{GatewayConfig, seal};
@@ -147,11 +147,6 @@ impl View {
     /// The arguments of a tool that headers repeat.
     pub(crate) fn mirrored(&self, tool: &str) -> Option<&MirroredParams> {
         self.mirrored.get(tool)
-    }
-
-    /// The tool list.
-    pub(crate) fn tools(&self) -> &Listing {
-        &self.lists.tools
     }
 }
 

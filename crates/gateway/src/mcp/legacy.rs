@@ -11,7 +11,9 @@ use mpe_mcp_protocol::version::{Era, ProtocolVersion};
 
 use super::call::{self, Caller, Operation};
 use super::events::Level;
-use super::modern::{arguments, cursor, invalid, progress_token};
+use super::listing::Listed;
+use super::modern::{arguments, invalid, progress_token};
+use super::routing::{self, Relayed};
 use super::rpc::{Answer, Refusal};
 use super::sessions::{Session, Token};
 use super::{accepted, passing_meta, reads_streams};
@@ -26,10 +28,10 @@ const MAX_BATCH: usize = 100;
 
 /// The revision and session of a request.
 #[derive(Clone)]
-struct Scope {
-    version: ProtocolVersion,
-    token: Option<Token>,
-    session: Option<Arc<Session>>,
+pub(super) struct Scope {
+    pub(super) version: ProtocolVersion,
+    pub(super) token: Option<Token>,
+    pub(super) session: Option<Arc<Session>>,
 }
 
 impl Scope {
@@ -37,7 +39,7 @@ impl Scope {
     ///
     /// # Errors
     /// 404 for a session id that is not, or no longer, good: the client begins anew.
-    fn of(inbound: &Inbound) -> Result<Self, Refusal> {
+    pub(super) fn of(inbound: &Inbound) -> Result<Self, Refusal> {
         let headers = &inbound.parts.headers;
         let Some(session_id) = headers.get(MCP_SESSION_ID) else {
             let said = headers.get(MCP_PROTOCOL_VERSION).and_then(|value| value.to_str().ok());
@@ -79,7 +81,7 @@ fn handshake(inbound: &Inbound, request: &Request) -> Result<http::Response<Body
     let lists = &inbound.view.lists;
     let mut result = ObjectWriter::new();
     result.string("protocolVersion", version.as_str());
-    result.raw("capabilities", lists.capabilities(Era::Legacy)).raw("serverInfo", lists.server_info());
+    result.raw("capabilities", lists.capabilities(Era::Legacy).get()).raw("serverInfo", lists.server_info());
     if let Some(instructions) = lists.instructions() {
         result.string("instructions", instructions);
     }
@@ -128,6 +130,11 @@ fn prepare(inbound: &Inbound, scope: &Scope, request: &Request) -> Result<Prepar
     if let Some(name) = params.repeated() {
         return Err(invalid(format!("params.{name} stands there more than once")));
     }
+    let offers = inbound.view.lists.offers();
+    let relay = |relayed: Relayed| {
+        let operation = relayed.operation(inbound.view.catalogue(), &params).map_err(in_legacy_words)?;
+        Ok(Prepared::Call(Box::new(caller(inbound, scope, request, &params)?), operation))
+    };
     let empty = || Ok(Prepared::Answer(Answer::result("{}")));
     match request.method.as_str() {
         "ping" => empty(),
@@ -146,16 +153,36 @@ fn prepare(inbound: &Inbound, scope: &Scope, request: &Request) -> Result<Prepar
             let caller = caller(inbound, scope, request, &params)?;
             Ok(Prepared::Call(Box::new(caller), Operation::Tool { name, arguments }))
         }
-        "tools/list" => {
-            let cursor = cursor(&params)?;
-            let lists = &inbound.view.lists;
-            let endpoint = inbound.endpoint.as_str();
-            let page = lists.legacy_tools.page(cursor.as_deref(), endpoint, inbound.gateway.sealer())?;
+        "resources/subscribe" | "resources/unsubscribe" if offers.subscribe => {
+            let uri = params.string("uri").ok_or_else(|| invalid("params.uri is no string"))?;
+            routing::resource(inbound.view.catalogue(), &uri).map_err(in_legacy_words)?;
+            if let Some(session) = &scope.session {
+                session.set_subscribed(&uri, request.method == "resources/subscribe");
+            }
+            empty()
+        }
+        "completion/complete" if offers.completions => relay(Relayed::Complete),
+        "prompts/get" if offers.prompts => relay(Relayed::GetPrompt),
+        "resources/read" if offers.resources => relay(Relayed::ReadResource),
+        method => {
+            let Some(listed) = Listed::parse(method, offers) else {
+                return Err(Refusal::new(code::METHOD_NOT_FOUND, format!("there is no method {method}")));
+            };
+            let page = listed.page(inbound, &params, Era::Legacy)?;
             let pieces = vec![Bytes::from_static(b"{"), page, Bytes::from_static(b"}")];
             Ok(Prepared::Answer(Answer { status: StatusCode::OK, outcome: Ok(pieces) }))
         }
-        method => Err(Refusal::new(code::METHOD_NOT_FOUND, format!("there is no method {method}"))),
     }
+}
+
+/// A missing resource has a code of its own in this era.
+fn in_legacy_words(mut refusal: Refusal) -> Refusal {
+    let names_uri =
+        refusal.error.data.as_deref().and_then(Members::of).is_some_and(|data| data.get("uri").is_some());
+    if names_uri {
+        refusal.error.code = code::LEGACY_RESOURCE_NOT_FOUND;
+    }
+    refusal
 }
 
 /// Who asks, from its session.
@@ -284,17 +311,12 @@ async fn answer_in_batch(inbound: &Inbound, scope: &Scope, request: Request) -> 
     }
 }
 
-/// Answers GET: there is no stream outside of calls.
-pub(crate) fn listen() -> http::Response<Body> {
-    method_not_allowed("no stream is served here outside of a request")
-}
-
 /// Answers DELETE: a sealed token cannot be taken back, and what ended has to stay ended.
 pub(crate) fn end() -> http::Response<Body> {
     method_not_allowed("sessions end by themselves")
 }
 
-fn method_not_allowed(detail: &str) -> http::Response<Body> {
+pub(super) fn method_not_allowed(detail: &str) -> http::Response<Body> {
     Problem::new(ProblemType::MethodNotAllowed, detail)
         .with_header(header::ALLOW, HeaderValue::from_static("POST"))
         .into_response()

@@ -6,10 +6,12 @@ use mpe_mcp_protocol::jsonrpc::code;
 use mpe_mcp_protocol::meta::key::SERVER_INFO;
 use mpe_mcp_protocol::version::Era;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::rpc::Refusal;
-use crate::json::ObjectWriter;
-use crate::seal::{Purpose, Sealer};
+use crate::json::{Members, ObjectWriter};
+use crate::seal::{Purpose, Sealer, fingerprint};
+use crate::service::Inbound;
 
 /// One list in pages.
 #[derive(Debug)]
@@ -18,6 +20,8 @@ pub(crate) struct Listing {
     key: &'static str,
     revision: String,
     pages: Vec<Page>,
+    /// Equal for equal items.
+    digest: String,
 }
 
 /// A part of a list: `"key":[…]`, and `,"nextCursor":"…"` where another follows.
@@ -32,8 +36,31 @@ pub(crate) struct Listings {
     pub(crate) tools: Listing,
     /// For legacy clients, where it differs: before 2026-07-28 an `outputSchema` is an object's.
     pub(crate) legacy_tools: Listing,
+    pub(crate) prompts: Listing,
+    pub(crate) resources: Listing,
+    pub(crate) templates: Listing,
+    offers: Offers,
     server_info: String,
     instructions: Option<String>,
+}
+
+/// One of the lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Listed {
+    Prompts,
+    ResourceTemplates,
+    Resources,
+    Tools,
+}
+
+/// What the upstreams offer together, and this gateway relays.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Offers {
+    pub(crate) completions: bool,
+    pub(crate) logging: bool,
+    pub(crate) prompts: bool,
+    pub(crate) resources: bool,
+    pub(crate) subscribe: bool,
 }
 
 /// Where in a list a page starts.
@@ -72,7 +99,12 @@ impl Listing {
                 Page { items: Bytes::from(bytes) }
             })
             .collect();
-        Self { key, revision, pages }
+        Self { key, revision, pages, digest: fingerprint(&items) }
+    }
+
+    /// Whether the other list has the same items.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.digest == other.digest
     }
 
     /// The page a cursor names; without one, the first.
@@ -99,6 +131,43 @@ impl Listing {
     }
 }
 
+impl Listed {
+    /// The list that a method asks for, where it is offered.
+    pub(crate) fn parse(method: &str, offers: Offers) -> Option<Self> {
+        match method {
+            "prompts/list" if offers.prompts => Some(Self::Prompts),
+            "resources/list" if offers.resources => Some(Self::Resources),
+            "resources/templates/list" if offers.resources => Some(Self::ResourceTemplates),
+            "tools/list" => Some(Self::Tools),
+            _ => None,
+        }
+    }
+
+    /// The page that `params` ask for.
+    ///
+    /// # Errors
+    /// -32602 for a cursor that is no string, or none of ours.
+    pub(crate) fn page(self, inbound: &Inbound, params: &Members<'_>, era: Era) -> Result<Bytes, Refusal> {
+        let cursor = match params.get("cursor") {
+            None => None,
+            Some(_) => Some(
+                params
+                    .string("cursor")
+                    .ok_or_else(|| Refusal::new(code::INVALID_PARAMS, "params.cursor is no string"))?,
+            ),
+        };
+        let lists = &inbound.view.lists;
+        let listing = match (self, era) {
+            (Self::Prompts, _) => &lists.prompts,
+            (Self::ResourceTemplates, _) => &lists.templates,
+            (Self::Resources, _) => &lists.resources,
+            (Self::Tools, Era::Modern) => &lists.tools,
+            (Self::Tools, Era::Legacy) => &lists.legacy_tools,
+        };
+        listing.page(cursor.as_deref(), inbound.endpoint.as_str(), inbound.gateway.sealer())
+    }
+}
+
 impl Listings {
     pub(crate) fn of(catalogue: &Catalogue, page_size: usize, sealer: &Sealer) -> Self {
         let tools = Listing::of(
@@ -111,11 +180,20 @@ impl Listings {
         let legacy: Vec<String> = catalogue.tools().iter().map(|tool| legacy_tool(&tool.tool)).collect();
         let legacy_tools =
             Listing::of("tools", legacy.iter().map(String::as_str), catalogue, page_size, sealer);
+        let listing =
+            |key, items: Vec<&str>| Listing::of(key, items.into_iter(), catalogue, page_size, sealer);
+        let prompts = catalogue.prompts().iter().map(|prompt| prompt.raw.get()).collect();
+        let resources = catalogue.resources().iter().map(|resource| resource.raw.get()).collect();
+        let templates = catalogue.resource_templates().iter().map(|template| template.raw.get()).collect();
         let mut server_info = ObjectWriter::new();
         server_info.string("name", "mcp-proxy-engine").string("version", env!("CARGO_PKG_VERSION"));
         Self {
             tools,
             legacy_tools,
+            prompts: listing("prompts", prompts),
+            resources: listing("resources", resources),
+            templates: listing("resourceTemplates", templates),
+            offers: Offers::of(catalogue),
             server_info: server_info.finish_raw().get().to_owned(),
             instructions: instructions(catalogue),
         }
@@ -126,12 +204,33 @@ impl Listings {
         &self.server_info
     }
 
-    /// `capabilities`: what works through this gateway, in the words of an era.
-    pub(crate) fn capabilities(&self, era: Era) -> &'static str {
-        match era {
-            Era::Legacy => r#"{"logging":{},"tools":{}}"#,
-            Era::Modern => r#"{"tools":{}}"#,
+    /// What works through this gateway.
+    pub(crate) fn offers(&self) -> Offers {
+        self.offers
+    }
+
+    /// `capabilities`, in the words of an era. What we aggregate may change by our own doing, so every list says so;
+    /// extensions are left out, because none of them is routed.
+    pub(crate) fn capabilities(&self, era: Era) -> Box<RawValue> {
+        let Offers { completions, logging, prompts, resources, subscribe } = self.offers;
+        let mut capabilities = ObjectWriter::new();
+        capabilities.raw("tools", r#"{"listChanged":true}"#);
+        if prompts {
+            capabilities.raw("prompts", r#"{"listChanged":true}"#);
         }
+        if resources && subscribe {
+            capabilities.raw("resources", r#"{"listChanged":true,"subscribe":true}"#);
+        } else if resources {
+            capabilities.raw("resources", r#"{"listChanged":true}"#);
+        }
+        if completions {
+            capabilities.raw("completions", "{}");
+        }
+        // The level of a legacy session is kept here, whatever the upstreams do with it.
+        if logging || era == Era::Legacy {
+            capabilities.raw("logging", "{}");
+        }
+        capabilities.finish_raw()
     }
 
     /// What the servers tell a model about themselves, each under its key; at most [`MAX_INSTRUCTIONS`] bytes.
@@ -145,6 +244,24 @@ impl Listings {
         Bytes::from(format!(
             ",\"ttlMs\":0,\"cacheScope\":\"private\",\"_meta\":{{\"{SERVER_INFO}\":{server_info}}}}}"
         ))
+    }
+}
+
+impl Offers {
+    fn of(catalogue: &Catalogue) -> Self {
+        let mut offers = Self::default();
+        for raw in catalogue.upstreams().iter().filter_map(|upstream| upstream.capabilities.as_deref()) {
+            let Some(capabilities) = Members::of(raw) else { continue };
+            let declares = |key: &str| capabilities.get(key).and_then(Members::of);
+            offers.completions |= declares("completions").is_some();
+            offers.logging |= declares("logging").is_some();
+            offers.prompts |= declares("prompts").is_some();
+            let resources = declares("resources");
+            offers.resources |= resources.is_some();
+            let subscribe = resources.as_ref().and_then(|resources| resources.get("subscribe"));
+            offers.subscribe |= subscribe.is_some_and(|subscribe| subscribe.get() == "true");
+        }
+        offers
     }
 }
 
@@ -174,7 +291,7 @@ fn legacy_tool(tool: &mpe_mcp_protocol::tool::Tool) -> String {
         return tool.raw().get().to_owned();
     }
     let mut writer = ObjectWriter::with_capacity(tool.raw().get().len());
-    let members = crate::json::Members::of(tool.raw()).unwrap_or_default();
+    let members = Members::of(tool.raw()).unwrap_or_default();
     for (key, value) in members.iter().filter(|(key, _)| *key != "outputSchema") {
         writer.raw(key, value.get());
     }

@@ -9,9 +9,11 @@ pub(crate) mod exchange;
 pub(crate) mod headers;
 pub(crate) mod held;
 pub(crate) mod legacy;
+pub(crate) mod listen;
 pub(crate) mod listing;
 pub(crate) mod modern;
 pub(crate) mod mrtr;
+pub(crate) mod routing;
 pub(crate) mod rpc;
 pub(crate) mod sessions;
 
@@ -42,7 +44,7 @@ enum Reading {
 /// Answers one request to the MCP face.
 pub(crate) async fn handle(inbound: Inbound) -> http::Response<Body> {
     match inbound.parts.method {
-        Method::GET => legacy::listen(),
+        Method::GET => listen::legacy(&inbound).await,
         Method::DELETE => legacy::end(),
         _ => post(inbound).await,
     }
@@ -159,17 +161,6 @@ fn passing_meta(meta: &Members<'_>) -> Option<Box<RawValue>> {
         any = true;
     }
     any.then(|| kept.finish_raw())
-}
-
-/// `params` without `_meta` and the members of a multi-round request, as an upstream is to get them.
-fn passing_params(params: &Members<'_>) -> Box<RawValue> {
-    let mut kept = crate::json::ObjectWriter::new();
-    for (key, value) in params.iter() {
-        if !matches!(key, "_meta" | "inputResponses" | "requestState") {
-            kept.raw(key, value.get());
-        }
-    }
-    kept.finish_raw()
 }
 
 /// 202, as every accepted notification and response gets.

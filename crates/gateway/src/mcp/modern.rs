@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::StatusCode;
-use mpe_mcp_protocol::header::MCP_PROTOCOL_VERSION;
+use mpe_mcp_protocol::header::{MCP_PROTOCOL_VERSION, named_member};
 use mpe_mcp_protocol::jsonrpc::{Request, code};
 use mpe_mcp_protocol::meta::key;
 use mpe_mcp_protocol::version::{Era, ProtocolVersion};
@@ -10,6 +10,9 @@ use serde_json::value::RawValue;
 
 use super::call::{self, Caller, Operation};
 use super::events::Level;
+use super::listen::{self, Interest};
+use super::listing::{Listed, Offers};
+use super::routing::Relayed;
 use super::rpc::{Answer, Refusal};
 use super::{headers, passing_meta, reads_streams};
 use crate::Body;
@@ -22,25 +25,24 @@ use crate::service::Inbound;
 enum Method {
     CallTool,
     Discover,
-    ListTools,
+    List(Listed),
+    Listen,
+    Relay(Relayed),
 }
 
 impl Method {
-    fn parse(name: &str) -> Option<Self> {
-        Some(match name {
+    /// The method of that name, where what it is about is offered.
+    fn parse(name: &str, offers: Offers) -> Option<Self> {
+        let method = match name {
+            "completion/complete" if offers.completions => Self::Relay(Relayed::Complete),
+            "prompts/get" if offers.prompts => Self::Relay(Relayed::GetPrompt),
+            "resources/read" if offers.resources => Self::Relay(Relayed::ReadResource),
             "server/discover" => Self::Discover,
+            "subscriptions/listen" => Self::Listen,
             "tools/call" => Self::CallTool,
-            "tools/list" => Self::ListTools,
-            _ => return None,
-        })
-    }
-
-    /// The member of `params` that `Mcp-Name` repeats.
-    fn named_by(self) -> Option<&'static str> {
-        match self {
-            Self::CallTool => Some("name"),
-            Self::Discover | Self::ListTools => None,
-        }
+            _ => return Listed::parse(name, offers).map(Self::List),
+        };
+        Some(method)
     }
 }
 
@@ -64,6 +66,7 @@ pub(crate) async fn request(inbound: Inbound, request: Request) -> http::Respons
         Prepared::Call(caller, operation) => {
             call::answer(&inbound.gateway, inbound.view, *caller, operation).await
         }
+        Prepared::Listen(interest) => listen::modern(&inbound, id, interest).await,
     }
 }
 
@@ -71,6 +74,7 @@ pub(crate) async fn request(inbound: Inbound, request: Request) -> http::Respons
 enum Prepared {
     Answer(Answer),
     Call(Box<Caller>, Operation),
+    Listen(Interest),
 }
 
 fn prepare(inbound: &Inbound, request: &Request) -> Result<Prepared, Refusal> {
@@ -84,10 +88,13 @@ fn prepare(inbound: &Inbound, request: &Request) -> Result<Prepared, Refusal> {
     match checked.method {
         Method::CallTool => call_tool(inbound, request, &checked),
         Method::Discover => Ok(Prepared::Answer(discover(inbound))),
-        Method::ListTools => {
-            let cursor = cursor(checked.params)?;
-            let endpoint = inbound.endpoint.as_str();
-            let page = inbound.view.tools().page(cursor.as_deref(), endpoint, inbound.gateway.sealer())?;
+        Method::Listen => Ok(Prepared::Listen(listen::interest_of(&params, inbound.view.lists.offers())?)),
+        Method::Relay(relayed) => {
+            let operation = relayed.operation(inbound.view.catalogue(), &params)?;
+            Ok(Prepared::Call(Box::new(caller(inbound, request, &checked)?), operation))
+        }
+        Method::List(listed) => {
+            let page = listed.page(inbound, &params, Era::Modern)?;
             let head = Bytes::from_static(b"{\"resultType\":\"complete\",");
             let pieces = vec![head, page, inbound.view.lists.modern_tail()];
             Ok(Prepared::Answer(Answer { status: StatusCode::OK, outcome: Ok(pieces) }))
@@ -119,13 +126,10 @@ fn check<'a>(
         return Err(Refusal::new(code::HEADER_MISMATCH, message));
     }
     let Some(version) = ProtocolVersion::parse(&version) else { return Err(unsupported(&version)) };
-    let method = Method::parse(&request.method);
+    let method = Method::parse(&request.method, inbound.view.lists.offers());
     // Legacy revisions do not know these headers; who writes one into `_meta` is served without them.
     if compares && version.era() == Era::Modern {
-        let name = match method.and_then(Method::named_by) {
-            Some(member) => params.string(member),
-            None => None,
-        };
+        let name = named_member(&request.method).and_then(|member| params.string(member));
         headers::check_standard(&inbound.parts.headers, &request.method, name.as_deref())?;
     }
     let method = method.ok_or_else(|| {
@@ -215,25 +219,11 @@ pub(super) fn arguments(params: &Members<'_>) -> Result<Box<RawValue>, Refusal> 
     }
 }
 
-/// The cursor of a list request.
-///
-/// # Errors
-/// -32602 when it is no string.
-pub(super) fn cursor(params: &Members<'_>) -> Result<Option<String>, Refusal> {
-    match params.get("cursor") {
-        None => Ok(None),
-        Some(_) => match params.string("cursor") {
-            Some(cursor) => Ok(Some(cursor)),
-            None => Err(invalid("params.cursor is no string")),
-        },
-    }
-}
-
 fn discover(inbound: &Inbound) -> Answer {
     let lists = &inbound.view.lists;
     let mut result = ObjectWriter::new();
     result.string("resultType", "complete").value("supportedVersions", &supported());
-    result.raw("capabilities", lists.capabilities(Era::Modern));
+    result.raw("capabilities", lists.capabilities(Era::Modern).get());
     if let Some(instructions) = lists.instructions() {
         result.string("instructions", instructions);
     }

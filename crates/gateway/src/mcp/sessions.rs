@@ -11,7 +11,7 @@ use mpe_mcp_protocol::jsonrpc::{ErrorObject, Id, code};
 use mpe_mcp_protocol::version::ProtocolVersion;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -56,7 +56,7 @@ pub(crate) struct Session {
     level: Mutex<Option<Level>>,
     asked: Mutex<HashMap<String, oneshot::Sender<Reply>>>,
     running: Mutex<HashMap<Id, CancellationToken>>,
-    subscriptions: Mutex<Vec<String>>,
+    subscriptions: watch::Sender<Vec<String>>,
     listening: Mutex<Option<CancellationToken>>,
     used: Mutex<Instant>,
 }
@@ -133,7 +133,7 @@ impl Sessions {
             level: Mutex::default(),
             asked: Mutex::default(),
             running: Mutex::default(),
-            subscriptions: Mutex::default(),
+            subscriptions: watch::Sender::default(),
             listening: Mutex::default(),
             used: Mutex::new(Instant::now()),
         });
@@ -231,19 +231,25 @@ impl Session {
         }
     }
 
-    pub(crate) fn subscribe(&self, uri: String) {
-        let mut subscriptions = lock(&self.subscriptions);
-        if !subscriptions.contains(&uri) && subscriptions.len() < MAX_PER_SESSION {
-            subscriptions.push(uri);
-        }
+    /// Subscribes to a resource, or ends that. The session's stream hears of it.
+    pub(crate) fn set_subscribed(&self, uri: &str, subscribed: bool) {
+        self.subscriptions.send_if_modified(|uris| {
+            let had = uris.iter().any(|known| known == uri);
+            if subscribed && !had && uris.len() < MAX_PER_SESSION {
+                uris.push(uri.to_owned());
+                return true;
+            }
+            if !subscribed && had {
+                uris.retain(|known| known != uri);
+                return true;
+            }
+            false
+        });
     }
 
-    pub(crate) fn unsubscribe(&self, uri: &str) {
-        lock(&self.subscriptions).retain(|subscribed| subscribed != uri);
-    }
-
-    pub(crate) fn subscriptions(&self) -> Vec<String> {
-        lock(&self.subscriptions).clone()
+    /// The resources subscribed to, now and whenever that changes.
+    pub(crate) fn subscriptions(&self) -> watch::Receiver<Vec<String>> {
+        self.subscriptions.subscribe()
     }
 
     /// Makes the caller's stream the session's only listening one; an earlier one ends.
