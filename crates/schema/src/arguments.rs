@@ -8,7 +8,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::SchemaViolation;
-use crate::coerce::{coerce, coerce_segment, quoted};
+use crate::coerce::{Reader, coerce, coerce_segment, quoted};
 use crate::local::{escape, follow};
 use crate::operation::{Location, Operation, Parameter};
 use crate::query::tree;
@@ -28,8 +28,9 @@ pub(crate) fn assemble(
     refuse_repeated(&members, &mut violations);
 
     let mut added = Vec::new();
-    from_path(operation, path, &mut added, &mut violations);
-    from_query(operation, query, &mut added, &mut violations);
+    let reader = Reader::new(operation.tool.input_schema());
+    from_path(&reader, operation, path, &mut added, &mut violations);
+    from_query(&reader, operation, query, &mut added, &mut violations);
     refuse_conflicts(&members, &added, &mut violations);
     require(operation, &members, &added, &mut violations);
     if !violations.is_empty() {
@@ -45,19 +46,19 @@ pub(crate) fn assemble(
 type Member = (String, String);
 
 fn from_path(
+    reader: &Reader<'_>,
     operation: &Operation,
     path: &[(String, String)],
     added: &mut Vec<Member>,
     violations: &mut Vec<SchemaViolation>,
 ) {
-    let root = operation.tool.input_schema();
     for (name, text) in path {
         let at = format!("/{}", escape(name));
         let Some(parameter) = parameter(operation, Location::Path, name) else {
             violations.push(SchemaViolation::new(at, "the path of this operation has no such variable"));
             continue;
         };
-        match coerce_segment(root, &parameter.schema, text, &at) {
+        match coerce_segment(reader, &parameter.schema, text, &at) {
             Ok(json) => added.push((name.clone(), json)),
             Err(more) => violations.extend(more),
         }
@@ -65,6 +66,7 @@ fn from_path(
 }
 
 fn from_query(
+    reader: &Reader<'_>,
     operation: &Operation,
     query: &[(String, String)],
     added: &mut Vec<Member>,
@@ -90,7 +92,7 @@ fn from_query(
             ));
             continue;
         }
-        match coerce(root, schema, &text, &at) {
+        match coerce(reader, schema, &text, &at) {
             Ok(json) => added.push((name, json)),
             Err(more) => violations.extend(more),
         }

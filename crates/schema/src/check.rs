@@ -86,7 +86,7 @@ fn clip(message: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
+    use tokio::time::Instant;
 
     use serde_json::json;
 

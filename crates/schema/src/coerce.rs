@@ -1,27 +1,49 @@
 //! From the text of a path or query to JSON, guided by the schema.
 
+use std::cell::Cell;
+
 use indexmap::IndexMap;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::SchemaViolation;
-use crate::local::{MAX_HOPS, escape, follow};
+use crate::local::{escape, follow};
 use crate::operations::properties;
 use crate::query::Text;
+
+/// Reads the texts of one request. What it may spend on them is bounded, because alternatives multiply with nesting.
+pub(crate) struct Reader<'a> {
+    root: &'a Value,
+    steps: Cell<usize>,
+}
+
+impl<'a> Reader<'a> {
+    /// A reader of arguments whose schemas stand in `root`.
+    pub(crate) fn new(root: &'a Value) -> Self {
+        Self { root, steps: Cell::new(MAX_STEPS) }
+    }
+
+    /// Takes one step; `false` when all are spent.
+    fn step(&self) -> bool {
+        let left = self.steps.get().checked_sub(1);
+        self.steps.set(left.unwrap_or(0));
+        left.is_some()
+    }
+}
 
 /// The JSON text of what a query says, as `schema` understands it.
 ///
 /// # Errors
 /// Every part that fits no alternative of its schema, by pointer.
 pub(crate) fn coerce(
-    root: &Value,
+    reader: &Reader<'_>,
     schema: &Value,
     text: &Text,
     at: &str,
 ) -> Result<String, Vec<SchemaViolation>> {
     match text {
-        Text::Members(members) => from_members(root, schema, members, at),
-        Text::Values(values) => from_values(root, schema, values, at),
+        Text::Members(members) => from_members(reader, schema, members, at),
+        Text::Values(values) => from_values(reader, schema, values, at),
     }
 }
 
@@ -30,18 +52,18 @@ pub(crate) fn coerce(
 /// # Errors
 /// As [`coerce`].
 pub(crate) fn coerce_segment(
-    root: &Value,
+    reader: &Reader<'_>,
     schema: &Value,
     text: &str,
     at: &str,
 ) -> Result<String, Vec<SchemaViolation>> {
-    let alternatives = alternatives(root, schema);
+    let alternatives = alternatives(reader, schema);
     let wants_list = alternatives.iter().all(|alternative| alternative.kind == Kind::Array);
     if wants_list && !alternatives.is_empty() && !text.starts_with('[') {
         let values: Vec<String> = text.split(',').map(str::to_owned).collect();
-        return from_values(root, schema, &values, at);
+        return from_values(reader, schema, &values, at);
     }
-    from_values(root, schema, &[text.to_owned()], at)
+    from_values(reader, schema, &[text.to_owned()], at)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,61 +87,60 @@ struct Alternative<'a> {
 }
 
 /// The alternatives of a schema in the order in which it lists them, through references, unions and `allOf`.
-fn alternatives<'a>(root: &'a Value, schema: &'a Value) -> Vec<Alternative<'a>> {
+fn alternatives<'a>(reader: &Reader<'a>, schema: &'a Value) -> Vec<Alternative<'a>> {
     let mut found = Vec::new();
-    gather(root, schema, MAX_HOPS, &mut found);
+    gather(reader, schema, 0, &mut found);
     found
 }
 
-fn gather<'a>(root: &'a Value, schema: &'a Value, hops: usize, found: &mut Vec<Alternative<'a>>) {
-    if hops == 0 || found.len() >= MAX_ALTERNATIVES {
+fn gather<'a>(reader: &Reader<'a>, schema: &'a Value, depth: usize, found: &mut Vec<Alternative<'a>>) {
+    if depth > MAX_UNION_DEPTH || !reader.step() {
         return;
     }
-    let schema = if says_nothing_itself(schema) { follow(root, schema) } else { schema };
+    let schema = if says_nothing_itself(schema) { follow(reader.root, schema) } else { schema };
     if let Some(values) = closed_list(schema) {
         return found.push(Alternative { kind: Kind::Any, schema, values: Some(values) });
     }
-    match schema.get("type") {
-        Some(Value::String(name)) => {
-            if let Some(kind) = kind(name) {
-                return found.push(Alternative { kind, schema, values: None });
-            }
-        }
-        Some(Value::Array(names)) => {
-            for kind in names.iter().filter_map(Value::as_str).filter_map(kind) {
-                found.push(Alternative { kind, schema, values: None });
-            }
-            return;
-        }
-        _ => {}
+    let typed = types(schema);
+    if !typed.is_empty() {
+        let one = |kind| Alternative { kind, schema, values: None };
+        return found.extend(typed.into_iter().map(one));
     }
-    for keyword in ["anyOf", "oneOf"] {
-        if let Some(parts) = schema.get(keyword).and_then(Value::as_array) {
-            for part in parts {
-                gather(root, part, hops - 1, found);
-            }
-            return;
-        }
-    }
-    if let Some(parts) = schema.get("allOf").and_then(Value::as_array) {
-        // Each part must hold; the one that names a type or a list of values decides how text is read.
+    if let Some(parts) = ["anyOf", "oneOf"].iter().find_map(|keyword| schema.get(keyword)?.as_array()) {
         for part in parts {
-            let mut inner = Vec::new();
-            gather(root, part, hops - 1, &mut inner);
-            if inner.iter().any(|alternative| alternative.kind != Kind::Any || alternative.values.is_some()) {
-                return found.extend(inner);
-            }
+            gather(reader, part, depth + 1, found);
+        }
+        return;
+    }
+    // Each part of `allOf` must hold; the first that names types or values decides how text is read.
+    for part in schema.get("allOf").and_then(Value::as_array).into_iter().flatten() {
+        let mut inner = Vec::new();
+        gather(reader, part, depth + 1, &mut inner);
+        if inner.iter().any(|alternative| alternative.kind != Kind::Any || alternative.values.is_some()) {
+            return found.extend(inner);
         }
     }
+    found.push(Alternative { kind: implied(schema), schema, values: None });
+}
+
+fn types(schema: &Value) -> Vec<Kind> {
+    match schema.get("type") {
+        Some(Value::String(name)) => kind(name).into_iter().collect(),
+        Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).filter_map(kind).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// The type that a schema without `type` can only mean.
+fn implied(schema: &Value) -> Kind {
     let has = |keyword: &str| schema.get(keyword).is_some();
-    let kind = if has("properties") || has("patternProperties") {
+    if has("properties") || has("patternProperties") {
         Kind::Object
     } else if has("items") || has("prefixItems") {
         Kind::Array
     } else {
         Kind::Any
-    };
-    found.push(Alternative { kind, schema, values: None });
+    }
 }
 
 /// Whether a schema is a bare reference: nothing beside it changes how text is read.
@@ -148,12 +169,12 @@ fn kind(name: &str) -> Option<Kind> {
 }
 
 fn from_values(
-    root: &Value,
+    reader: &Reader<'_>,
     schema: &Value,
     values: &[String],
     at: &str,
 ) -> Result<String, Vec<SchemaViolation>> {
-    let alternatives = alternatives(root, schema);
+    let alternatives = alternatives(reader, schema);
     if let [only] = values {
         for alternative in &alternatives {
             if let Some(json) = scalar(alternative, only) {
@@ -167,7 +188,7 @@ fn from_values(
     });
     if let Some(list) = list.or(untyped) {
         let items = values.iter().map(|value| Text::Values(vec![value.clone()]));
-        return array(root, list.schema, items, at);
+        return array(reader, list.schema, items, at);
     }
     if values.len() > 1 {
         let message = format!("given {} times; expected {}, once", values.len(), expected(&alternatives));
@@ -207,7 +228,7 @@ fn listed(values: &[&Value], text: &str) -> Option<String> {
 }
 
 fn array(
-    root: &Value,
+    reader: &Reader<'_>,
     schema: &Value,
     items: impl Iterator<Item = Text>,
     at: &str,
@@ -217,7 +238,7 @@ fn array(
     let mut violations = Vec::new();
     for (i, item) in items.enumerate() {
         let own = item_schema(schema, i).unwrap_or(&anything);
-        match coerce(root, own, &item, &format!("{at}/{i}")) {
+        match coerce(reader, own, &item, &format!("{at}/{i}")) {
             Ok(json) => parts.push(json),
             Err(more) => violations.extend(more),
         }
@@ -238,20 +259,20 @@ fn item_schema(schema: &Value, i: usize) -> Option<&Value> {
 }
 
 fn from_members(
-    root: &Value,
+    reader: &Reader<'_>,
     schema: &Value,
     members: &IndexMap<String, Text>,
     at: &str,
 ) -> Result<String, Vec<SchemaViolation>> {
-    let alternatives = alternatives(root, schema);
+    let alternatives = alternatives(reader, schema);
     let mut failure: Option<Vec<SchemaViolation>> = None;
     for alternative in alternatives.iter().filter(|alternative| alternative.values.is_none()) {
         let outcome = match alternative.kind {
             Kind::Array => match indexed(members) {
-                Some(items) => array(root, alternative.schema, items.into_iter(), at),
+                Some(items) => array(reader, alternative.schema, items.into_iter(), at),
                 None => continue,
             },
-            Kind::Any | Kind::Object => object(root, schema, alternative.schema, members, at),
+            Kind::Any | Kind::Object => object(reader, schema, alternative.schema, members, at),
             _ => continue,
         };
         match outcome {
@@ -272,7 +293,7 @@ fn indexed(members: &IndexMap<String, Text>) -> Option<Vec<Text>> {
 }
 
 fn object(
-    root: &Value,
+    reader: &Reader<'_>,
     outer: &Value,
     schema: &Value,
     members: &IndexMap<String, Text>,
@@ -281,8 +302,8 @@ fn object(
     let anything = Value::Bool(true);
     // `outer` may join what `schema` says with more (`allOf`), so both are asked.
     let known: Vec<(&str, &Value)> =
-        properties(root, schema).into_iter().chain(properties(root, outer)).collect();
-    let further = follow(root, schema).get("additionalProperties");
+        properties(reader.root, schema).into_iter().chain(properties(reader.root, outer)).collect();
+    let further = follow(reader.root, schema).get("additionalProperties");
     let mut parts = Vec::new();
     let mut violations = Vec::new();
     for (name, text) in members {
@@ -297,7 +318,7 @@ fn object(
             }
             None => further.unwrap_or(&anything),
         };
-        match coerce(root, own, text, &here) {
+        match coerce(reader, own, text, &here) {
             Ok(json) => parts.push(format!("{}:{json}", quoted(name))),
             Err(more) => violations.extend(more),
         }
@@ -354,7 +375,11 @@ fn expected(alternatives: &[Alternative<'_>]) -> String {
             words.push(word);
         }
     }
-    if words.is_empty() { "nothing (its schema allows no value)".to_owned() } else { words.join(" or ") }
+    if words.is_empty() {
+        "nothing (its schema allows no value, or is too intricate)".to_owned()
+    } else {
+        words.join(" or ")
+    }
 }
 
 /// The text in backquotes, short.
@@ -366,8 +391,11 @@ fn quote(text: &str) -> String {
     format!("`{short}`")
 }
 
-/// Alternatives looked at, at most: a union of more is not written by hand.
-const MAX_ALTERNATIVES: usize = 256;
+/// Schemas looked at for one request, at most. A hundred arguments with unions of ten need a thousand.
+const MAX_STEPS: usize = 16 << 10;
+
+/// Unions inside unions, at most.
+const MAX_UNION_DEPTH: usize = 64;
 
 /// Listed values shown in a message, at most.
 const MAX_SHOWN: usize = 12;

@@ -104,7 +104,8 @@ fn suffixed(name: &str, clean: &str, max_bytes: usize, salt: u32) -> String {
     while !clean.is_char_boundary(end) {
         end -= 1;
     }
-    format!("{}_{:08x}", &clean[..end], hash(name, salt))
+    // One separator at most: GraphQL keeps names that begin with two underscores for itself.
+    format!("{}_{:08x}", clean[..end].trim_end_matches('_'), hash(name, salt))
 }
 
 #[cfg(test)]
@@ -150,5 +151,6 @@ mod tests {
         assert_eq!(identifier("größe"), "gr__e");
         assert_eq!(pascal("get_user-orders"), "GetUserOrders");
         assert_eq!(pascal("§"), "T");
+        assert!(unique(["~", "|"], 64, identifier).iter().all(|name| !name.starts_with("__")));
     }
 }

@@ -30,10 +30,11 @@ impl Operations {
                 problems.push(problem("a tool without a name has no path"));
                 continue;
             }
-            if by_name.insert(tool.name(), (tool, tag)).is_some() {
+            if by_name.contains_key(tool.name()) {
                 problems.push(problem(&format!("tool `{}` is listed twice", tool.name())));
                 continue;
             }
+            by_name.insert(tool.name(), (tool, tag));
             operations.push(own(tool, tag));
         }
         for mapping in mappings {

@@ -17,19 +17,31 @@ struct Parts<'a> {
     is_error: bool,
 }
 
-/// A text block and nothing else.
+/// A content block, as far as it may be a text.
 #[derive(Deserialize)]
-struct TextBlock {
+struct Block<'a> {
     #[serde(rename = "type")]
     kind: String,
     #[serde(default)]
-    text: String,
+    text: Option<String>,
+    #[serde(borrow, default)]
+    resource: Option<&'a RawValue>,
+}
+
+/// An embedded resource, as far as it may be a text.
+#[derive(Deserialize)]
+struct Resource {
+    #[serde(default)]
+    text: Option<String>,
+    #[serde(default, rename = "mimeType")]
+    media_type: Option<String>,
 }
 
 /// The one JSON value that a tool's result stands for, with its bytes.
 ///
-/// `structuredContent` where there is one. Else the text of a lone text block: as JSON when it is a JSON object or array, as a string when
-/// not. Else the list of content blocks. `None` when `result` is no `CallToolResult`.
+/// `structuredContent` where there is one. Else the text of a lone text block (or of a lone resource without a media type): as JSON
+/// when all of it is JSON, as a string when not. Else the envelope `{"content":[…]}` with the blocks as the server wrote them. `None`
+/// when `result` is no `CallToolResult`.
 pub fn result_value(result: &RawValue) -> Option<Box<RawValue>> {
     let parts: Parts<'_> = serde_json::from_str(result.get()).ok()?;
     value_of(&parts)
@@ -76,13 +88,10 @@ fn value_of(parts: &Parts<'_>) -> Option<Box<RawValue>> {
     }
     let content = parts.content?;
     let Some(text) = lone_text(content) else {
-        return Some(content.to_owned());
+        return RawValue::from_string(format!(r#"{{"content":{content}}}"#)).ok();
     };
-    let trimmed = text.trim();
-    if trimmed.starts_with(['{', '['])
-        && let Ok(json) = RawValue::from_string(trimmed.to_owned())
-    {
-        return Some(json);
+    if let Ok(json) = serde_json::from_str::<&RawValue>(&text) {
+        return Some(json.to_owned());
     }
     serde_json::value::to_raw_value(&text).ok()
 }
@@ -90,8 +99,15 @@ fn value_of(parts: &Parts<'_>) -> Option<Box<RawValue>> {
 fn lone_text(content: &RawValue) -> Option<String> {
     let blocks: Vec<&RawValue> = serde_json::from_str(content.get()).ok()?;
     let [only] = blocks.as_slice() else { return None };
-    let block: TextBlock = serde_json::from_str(only.get()).ok()?;
-    (block.kind == "text").then_some(block.text)
+    let block: Block<'_> = serde_json::from_str(only.get()).ok()?;
+    match (block.kind.as_str(), block.resource) {
+        ("text", _) => block.text,
+        ("resource", Some(raw)) => {
+            let resource: Resource = serde_json::from_str(raw.get()).ok()?;
+            resource.text.filter(|_| resource.media_type.is_none())
+        }
+        _ => None,
+    }
 }
 
 fn tool_failed(parts: &Parts<'_>) -> Error {

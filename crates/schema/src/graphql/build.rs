@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::answer::{coded, field_error, field_value, raw};
 use super::arguments::{Member, is_long, json as arguments_json};
-use super::types::{JSON, LONG, Types};
+use super::types::{JSON, LONG, Types, prose};
 use super::{MAX_CALLS, MAX_FIELD_DEPTH, MAX_FIELDS, ToolCaller};
 use crate::names::{identifier, unique};
 use crate::{SchemaError, SchemaErrorKind};
@@ -84,13 +84,22 @@ fn tool_field(tool: &Tool, name: &str, types: &mut Types) -> Field {
     let plan = Arc::new(Plan { tool: tool.name().to_owned(), members });
     let mut field = Field::new(name, TypeRef::named(JSON), move |context| {
         let plan = Arc::clone(&plan);
-        FieldFuture::new(async move { plan.run(&context).await.map(Some) })
+        FieldFuture::new(async move {
+            let outcome = plan.run(&context).await;
+            // An error handed to the executor would take the whole of `data` with it: a nullable field is null instead
+            // (GraphQL October 2021 §6.4.4).
+            let value = outcome.unwrap_or_else(|error| {
+                context.add_error(context.set_error_path(error.into_server_error(context.item.pos)));
+                FieldValue::value(Value::Null)
+            });
+            Ok(Some(value))
+        })
     });
     for input in inputs {
         field = field.argument(input);
     }
     match tool.description().or(tool.title()) {
-        Some(text) => field.description(text),
+        Some(text) => field.description(prose(text)),
         None => field,
     }
 }

@@ -66,7 +66,7 @@ impl Types {
             };
             let mut input = InputValue::new(&field, type_ref);
             if let Some(text) = description(root, schema) {
-                input = input.description(text);
+                input = input.description(prose(text));
             }
             let member = Member {
                 field,
@@ -138,7 +138,7 @@ impl Types {
         let type_name = self.free(&format!("{name}Input"));
         let mut object = InputObject::new(&type_name);
         if let Some(text) = description(root, schema) {
-            object = object.description(text);
+            object = object.description(prose(text));
         }
         let mut members = Vec::with_capacity(fields.len());
         for field in fields {
@@ -161,7 +161,7 @@ impl Types {
         let type_name = self.free(name);
         let mut listed = Enum::new(&type_name);
         if let Some(text) = schema.get("description").and_then(Value::as_str) {
-            listed = listed.description(text);
+            listed = listed.description(prose(text));
         }
         let mut json = HashMap::new();
         for text in texts {
@@ -242,6 +242,12 @@ fn only_type(schema: &Value) -> Option<&str> {
 
 fn description<'a>(root: &'a Value, schema: &'a Value) -> Option<&'a str> {
     schema.get("description").or_else(|| follow(root, schema).get("description"))?.as_str()
+}
+
+/// A description as the SDL can hold it: it is printed between three quotes as it is, and control characters are no GraphQL.
+pub(super) fn prose(text: &str) -> String {
+    let plain: String = text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect();
+    plain.replace("\"\"\"", "'''")
 }
 
 fn fits_32_bits(schema: &Value) -> bool {

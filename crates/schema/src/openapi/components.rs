@@ -1,52 +1,108 @@
 //! Schemas as components of a 3.1 document: the same schemas, with references that still hold after the move.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value};
 
-use crate::local::{MAX_DEPTH, is_schema, map_children, pointer_of};
+use crate::local::{
+    Holds, MAX_DEPTH, MAX_HOPS, holds, is_schema, map_children, pointer_of, reference, resolve,
+};
 
-/// `schema` with every local reference relative to `base` in the document, and in the words of 2020-12.
+/// Where the target of a local reference, by its pointer in the tool's schema, stands in the document.
+pub(super) type Placing<'a> = dyn FnMut(&str) -> String + 'a;
+
+/// `schema` in the words of 2020-12, with every local reference as `placing` says.
 ///
-/// `root` is the document that the references were written for. Keywords that only make sense in a document of its own
-/// (`$id`, `$schema`, anchors) go; a reference that leads nowhere becomes the schema that allows everything, with
-/// `x-unresolved-ref` saying what it was.
-pub(super) fn placed(root: &Value, schema: &Value, base: &str) -> Value {
-    place(root, schema, base, 0)
+/// `root` is the document that the references were written for. Definitions go: whoever places references places their targets. So
+/// do keywords that only make sense in a document of its own (`$id`, `$schema`, anchors). A reference that leads nowhere, or in a
+/// loop, becomes the schema that allows everything, with `x-unresolved-ref` saying what it was. Keywords that 2020-12 and OpenAPI do
+/// not know are kept with `x-` in front, as OpenAPI wants extensions to be called.
+pub(super) fn placed(root: &Value, schema: &Value, placing: &mut Placing<'_>) -> Value {
+    place(root, schema, placing, 0)
 }
 
-fn place(root: &Value, schema: &Value, base: &str, depth: usize) -> Value {
+fn place(root: &Value, schema: &Value, placing: &mut Placing<'_>, depth: usize) -> Value {
     let Value::Object(members) = schema else {
         return schema.clone();
     };
     if depth > MAX_DEPTH {
         return Value::Bool(true);
     }
-    let mut out = map_children(members, |child| place(root, child, base, depth + 1));
-    for gone in ["$id", "$schema", "$anchor", "$dynamicAnchor", "$recursiveAnchor", "$vocabulary", "id"] {
-        // `id` was the draft-04 spelling; elsewhere the word is an annotation nobody reads.
-        out.shift_remove(gone);
+    let mut own = members.clone();
+    for gone in GONE {
+        own.shift_remove(gone);
     }
+    let mut out = map_children(&own, |child| place(root, child, placing, depth + 1));
     modernise(&mut out);
-    redirect(root, &mut out, base);
-    Value::Object(out)
+    redirect(root, &mut out, placing);
+    discriminate(root, &mut out, placing);
+    // Tools that read documents take any member `$ref` for a reference, be it in a value: such values go.
+    out.retain(|keyword, value| !VALUES.contains(&keyword.as_str()) || !mentions_ref(value));
+    Value::Object(out.into_iter().map(|(keyword, value)| (known(keyword), value)).collect())
+}
+
+/// The keyword, or its name as an extension.
+fn known(keyword: String) -> String {
+    let is_known =
+        keyword.starts_with("x-") || holds(&keyword).is_some() || PLAIN.contains(&keyword.as_str());
+    if is_known { keyword } else { format!("x-{keyword}") }
 }
 
 /// Points `$ref` to where its target stands in the document.
-fn redirect(root: &Value, members: &mut Map<String, Value>, base: &str) {
+fn redirect(root: &Value, members: &mut Map<String, Value>, placing: &mut Placing<'_>) {
     for keyword in ["$dynamicRef", "$recursiveRef"] {
         if let Some(target) = members.shift_remove(keyword) {
             members.entry("$ref").or_insert(target);
         }
     }
     let Some(text) = members.get("$ref") else { return };
-    let pointer = text.as_str().and_then(|text| pointer_of(root, text));
-    let target = pointer.filter(|pointer| root.pointer(pointer).is_some_and(is_schema));
-    if let Some(pointer) = target {
-        let place = format!("{base}{}", fragment(&modern_pointer(root, &pointer)));
-        members.insert("$ref".to_owned(), place.into());
+    if let Some(pointer) = text.as_str().and_then(|text| target(root, text)) {
+        members.insert("$ref".to_owned(), placing(&pointer).into());
         return;
     }
     let lost = members.shift_remove("$ref").unwrap_or_default();
     members.insert("x-unresolved-ref".to_owned(), lost);
+}
+
+/// Points the mapping of a discriminator to where its targets stand; one that is no discriminator goes.
+fn discriminate(root: &Value, members: &mut Map<String, Value>, placing: &mut Placing<'_>) {
+    let Some(Value::Object(discriminator)) = members.get_mut("discriminator") else {
+        members.shift_remove("discriminator");
+        return;
+    };
+    if let Some(Value::Object(mapping)) = discriminator.get_mut("mapping") {
+        let targets = std::mem::take(mapping);
+        for (name, text) in targets {
+            if let Some(pointer) = text.as_str().and_then(|text| target(root, text)) {
+                mapping.insert(name, placing(&pointer).into());
+            }
+        }
+    }
+    let is_whole = discriminator.get("propertyName").is_some_and(Value::is_string);
+    if !is_whole || !(members.contains_key("oneOf") || members.contains_key("anyOf")) {
+        members.shift_remove("discriminator");
+    }
+}
+
+/// The pointer to the schema that a reference means, if it means one.
+fn target(root: &Value, text: &str) -> Option<String> {
+    let pointer = pointer_of(root, text)?;
+    ends(root, root.pointer(&pointer)?).then_some(pointer)
+}
+
+/// Whether references, followed from `target`, come to a schema: a loop of nothing but references does not.
+fn ends(root: &Value, target: &Value) -> bool {
+    is_schema(target) && (0..MAX_HOPS).try_fold(target, |here, _| resolve(root, reference(here)?)).is_none()
+}
+
+fn mentions_ref(value: &Value) -> bool {
+    match value {
+        Value::Array(items) => items.iter().any(mentions_ref),
+        Value::Object(members) => {
+            members.get("$ref").is_some_and(Value::is_string) || members.values().any(mentions_ref)
+        }
+        _ => false,
+    }
 }
 
 /// The spellings of draft-04 to 2019-09 in the words of 2020-12.
@@ -73,9 +129,14 @@ fn modernise(members: &mut Map<String, Value>) {
             _ => {}
         }
     }
-    // Draft-03 wrote `required: true` at the property; many hand-written schemas still do.
-    if members.get("required").is_some_and(|required| !required.is_array()) {
-        members.shift_remove("required");
+    // Draft-03 wrote `required: true` at the property; many hand-written schemas still do. A list must not repeat itself.
+    match members.get_mut("required") {
+        Some(Value::Array(names)) => {
+            let mut seen = HashSet::new();
+            names.retain(|name| name.as_str().is_some_and(|name| seen.insert(name.to_owned())));
+        }
+        Some(_) => drop(members.shift_remove("required")),
+        None => {}
     }
 }
 
@@ -99,35 +160,47 @@ fn split_dependencies(members: &mut Map<String, Value>) {
     }
 }
 
-/// The pointer after [`modernise`] has renamed what it passes through.
-fn modern_pointer(root: &Value, pointer: &str) -> String {
+/// A pointer, split after the innermost definition that it passes: the definition's own pointer, and the rest as it reads after
+/// [`modernise`] has renamed what it passes through. Without a definition the first part is empty.
+pub(super) fn split(root: &Value, pointer: &str) -> (String, String) {
     let mut here = root;
-    let mut out = String::new();
-    let mut parent: Option<&str> = None;
+    let mut definition = String::new();
+    let mut rest = String::new();
+    // The map that the next step is a name in, if the last step was a keyword that holds one.
+    let mut map: Option<&str> = None;
+    let mut walked = String::new();
     for step in pointer.split('/').skip(1) {
         let name = step.replace("~1", "/").replace("~0", "~");
-        let inside_map = matches!(parent, Some("properties" | "patternProperties" | "$defs" | "definitions"));
+        walked = format!("{walked}/{step}");
+        let was = map.take();
         let renamed = match name.as_str() {
-            "items" if !inside_map && here.get("items").is_some_and(Value::is_array) => "prefixItems",
-            "additionalItems" if !inside_map => "items",
-            "dependencies" if !inside_map => "dependentSchemas",
+            _ if was.is_some() || here.is_array() => step,
+            "items" if here.get("items").is_some_and(Value::is_array) => "prefixItems",
+            "additionalItems" => "items",
+            "dependencies" => "dependentSchemas",
             _ => step,
         };
-        out.push('/');
-        out.push_str(renamed);
+        rest = format!("{rest}/{renamed}");
+        if matches!(was, Some("$defs" | "definitions")) {
+            definition.clone_from(&walked);
+            rest.clear();
+        }
+        if was.is_none() && here.is_object() && matches!(holds(&name), Some(Holds::Map | Holds::Dependencies))
+        {
+            map = Some(step);
+        }
         here = match here {
             Value::Array(items) => {
                 name.parse::<usize>().ok().and_then(|i| items.get(i)).unwrap_or(&Value::Null)
             }
             other => other.get(&name).unwrap_or(&Value::Null),
         };
-        parent = (!inside_map).then_some(step);
     }
-    out
+    (definition, rest)
 }
 
 /// A pointer as the fragment of a URI (RFC 6901 §6).
-fn fragment(pointer: &str) -> String {
+pub(super) fn fragment(pointer: &str) -> String {
     let mut out = String::with_capacity(pointer.len());
     for byte in pointer.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?".contains(&byte) {
@@ -138,3 +211,59 @@ fn fragment(pointer: &str) -> String {
     }
     out
 }
+
+/// Keywords of a schema that is a document of its own, and definitions, which become components. `id` is `$id` in draft-04.
+const GONE: [&str; 9] = [
+    "$anchor",
+    "$defs",
+    "$dynamicAnchor",
+    "$id",
+    "$recursiveAnchor",
+    "$schema",
+    "$vocabulary",
+    "definitions",
+    "id",
+];
+
+/// Keywords of 2020-12 that hold no schemas, and those OpenAPI 3.1 adds (§4.8.24).
+const PLAIN: [&str; 36] = [
+    "$comment",
+    "$ref",
+    "const",
+    "contentEncoding",
+    "contentMediaType",
+    "default",
+    "dependentRequired",
+    "deprecated",
+    "description",
+    "discriminator",
+    "enum",
+    "example",
+    "examples",
+    "exclusiveMaximum",
+    "exclusiveMinimum",
+    "externalDocs",
+    "format",
+    "maxContains",
+    "maxItems",
+    "maxLength",
+    "maxProperties",
+    "maximum",
+    "minContains",
+    "minItems",
+    "minLength",
+    "minProperties",
+    "minimum",
+    "multipleOf",
+    "pattern",
+    "readOnly",
+    "required",
+    "title",
+    "type",
+    "uniqueItems",
+    "writeOnly",
+    "xml",
+];
+
+/// Keywords that hold values, not schemas.
+const VALUES: [&str; 5] = ["const", "default", "enum", "example", "examples"];

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::components::placed;
 use super::parts::place;
-use crate::local::{MAX_DEPTH, pointer_of};
+use crate::local::MAX_DEPTH;
 use crate::names::hashed;
 
 /// `schema` in 3.0's words. Targets of its references become components of their own, named after `component`.
@@ -16,14 +16,14 @@ pub(super) fn lower(
     component: &str,
     schemas: &mut Map<String, Value>,
 ) -> Value {
-    let mut lowering = Lowering { root, component, waiting: Vec::new() };
-    let lowered = lowering.schema(&placed(root, schema, "#"), 0);
+    let mut lowering = Lowering { component, waiting: Vec::new() };
+    let lowered = lowering.schema(&pointed(root, schema), 0);
     // A list of work instead of recursion: definitions may refer to one another in chains of any length.
     while let Some((pointer, name)) = lowering.waiting.pop() {
         if schemas.contains_key(&name) {
             continue;
         }
-        let target = root.pointer(&pointer).map_or(Value::Bool(true), |target| placed(root, target, "#"));
+        let target = root.pointer(&pointer).map_or(Value::Bool(true), |target| pointed(root, target));
         schemas.insert(name.clone(), Value::Null);
         let ready = lowering.schema(&target, 0);
         schemas.insert(name, ready);
@@ -31,8 +31,12 @@ pub(super) fn lower(
     lowered
 }
 
+/// `schema` with references that are pointers into `root`.
+fn pointed(root: &Value, schema: &Value) -> Value {
+    placed(root, schema, &mut |pointer| pointer.to_owned())
+}
+
 struct Lowering<'a> {
-    root: &'a Value,
     component: &'a str,
     /// Targets still to be made components: pointer into `root`, and the component's name.
     waiting: Vec<(String, String)>,
@@ -189,10 +193,7 @@ impl Lowering<'_> {
 
     /// 3.0 reads nothing beside `$ref`: what stands there is joined by `allOf`.
     fn referenced(&mut self, members: &Map<String, Value>, mut out: Map<String, Value>) -> Value {
-        let Some(text) = members.get("$ref").and_then(Value::as_str) else {
-            return Value::Object(out);
-        };
-        let Some(pointer) = pointer_of(self.root, text) else {
+        let Some(pointer) = members.get("$ref").and_then(Value::as_str).map(str::to_owned) else {
             return Value::Object(out);
         };
         let name = if pointer.is_empty() {
@@ -337,7 +338,7 @@ fn list_is_plain(list: Option<&Value>) -> bool {
 }
 
 /// `/$defs/Node` as `Node`. Whatever does not fit a component's alphabet is told apart by a hash.
-fn component_name(pointer: &str) -> String {
+pub(super) fn component_name(pointer: &str) -> String {
     let bare = pointer.strip_prefix("/$defs/").or_else(|| pointer.strip_prefix("/definitions/"));
     let wanted = bare.unwrap_or(pointer);
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');

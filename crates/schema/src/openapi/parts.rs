@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::OpenApiVersion;
-use super::components::placed;
-use super::legacy::lower;
+use super::components::{fragment, placed, split};
+use super::legacy::{component_name, lower};
 use crate::names::pascal;
 use crate::{Operation, Parameter};
 
@@ -63,11 +63,53 @@ impl Part<'_> {
         schemas: &mut Map<String, Value>,
     ) -> Value {
         let root = self.operation.tool.input_schema();
-        match version {
-            OpenApiVersion::V3_1 => placed(root, &parameter.schema, &place(&self.arguments)),
+        let ready = match version {
+            OpenApiVersion::V3_1 => hoist(root, &parameter.schema, &self.arguments, schemas),
             OpenApiVersion::V3_0 => lower(root, &parameter.schema, &self.arguments, schemas),
+        };
+        match ready {
+            // Both mean what they say; readers of parameters want an object.
+            Value::Bool(true) => json!({}),
+            Value::Bool(false) => json!({"not": {}}),
+            ready => ready,
         }
     }
+}
+
+/// `schema` for 3.1: as it is, its definitions components of their own, named after `component`.
+fn hoist(root: &Value, schema: &Value, component: &str, schemas: &mut Map<String, Value>) -> Value {
+    let mut waiting = Vec::new();
+    let ready = with_definitions_elsewhere(root, schema, component, &mut waiting);
+    while let Some((pointer, name)) = waiting.pop() {
+        if schemas.contains_key(&name) {
+            continue;
+        }
+        schemas.insert(name.clone(), Value::Null);
+        let target = root.pointer(&pointer).unwrap_or(&Value::Bool(true));
+        let definition = with_definitions_elsewhere(root, target, component, &mut waiting);
+        schemas.insert(name, definition);
+    }
+    ready
+}
+
+/// `schema` with references into components; the definitions they mean are added to `waiting`, pointer and name.
+fn with_definitions_elsewhere(
+    root: &Value,
+    schema: &Value,
+    component: &str,
+    waiting: &mut Vec<(String, String)>,
+) -> Value {
+    placed(root, schema, &mut |pointer| {
+        let (definition, rest) = split(root, pointer);
+        let rest = fragment(&rest);
+        if definition.is_empty() {
+            return format!("{}{rest}", place(component));
+        }
+        let name = format!("{component}_{}", component_name(&definition));
+        let reference = format!("{}{rest}", place(&name));
+        waiting.push((definition, name));
+        reference
+    })
 }
 
 /// Where a component stands.
@@ -76,13 +118,11 @@ pub(super) fn place(component: &str) -> String {
 }
 
 fn insert(schema: &Value, name: &str, version: OpenApiVersion, schemas: &mut Map<String, Value>) {
+    // Taken first, so that the component stands before those it refers to.
+    schemas.insert(name.to_owned(), Value::Null);
     let ready = match version {
-        OpenApiVersion::V3_1 => placed(schema, schema, &place(name)),
-        OpenApiVersion::V3_0 => {
-            // Taken first, so that a schema that refers to itself refers to this component.
-            schemas.insert(name.to_owned(), Value::Null);
-            lower(schema, schema, name, schemas)
-        }
+        OpenApiVersion::V3_1 => hoist(schema, schema, name, schemas),
+        OpenApiVersion::V3_0 => lower(schema, schema, name, schemas),
     };
     schemas.insert(name.to_owned(), ready);
 }

@@ -173,12 +173,14 @@ fn request_body(operation: &Operation, part: &Part<'_>) -> RequestBody {
 
 fn responses(has_body: bool, part: &Part<'_>) -> Responses {
     let mut responses = Responses::default();
-    let success = Response {
-        description: "The tool's result.".to_owned(),
-        content: json_of(part.response.as_deref().unwrap_or("Content")),
-        ..Response::default()
+    let content = match &part.response {
+        Some(component) => json_of(component),
+        None => undescribed(),
     };
+    let success = Response { description: "The tool's result.".to_owned(), content, ..Response::default() };
     responses.responses.insert(StatusCode::Code(200), ReferenceOr::Item(success));
+    let other = "#/components/responses/Problem".to_owned();
+    responses.default = Some(ReferenceOr::Reference { reference: other });
     for (status, name, _) in PROBLEMS {
         if !has_body && BODY_ONLY.contains(&status) {
             continue;
@@ -191,7 +193,8 @@ fn responses(has_body: bool, part: &Part<'_>) -> Responses {
 
 fn problems() -> IndexMap<String, ReferenceOr<Response>> {
     let mut problems = IndexMap::new();
-    for (_, name, description) in PROBLEMS {
+    let listed = PROBLEMS.iter().map(|(_, name, description)| (*name, *description));
+    for (name, description) in listed.chain([("Problem", "Any other problem.")]) {
         let mut content = IndexMap::new();
         content.insert("application/problem+json".to_owned(), media("Problem"));
         let response = Response { description: description.to_owned(), content, ..Response::default() };
@@ -206,6 +209,23 @@ fn json_of(component: &str) -> IndexMap<String, MediaType> {
     content
 }
 
+/// Text that is no JSON, and images and other blobs, come as themselves.
+fn undescribed() -> IndexMap<String, MediaType> {
+    let mut content = json_of("Content");
+    for (media_type, format) in [("text/plain", None), ("*/*", Some("binary"))] {
+        let mut text = openapiv3::StringType::default();
+        if let Some(format) = format {
+            text.format = openapiv3::VariantOrUnknownOrEmpty::Unknown(format.to_owned());
+        }
+        let schema = ReferenceOr::Item(Schema {
+            schema_data: openapiv3::SchemaData::default(),
+            schema_kind: openapiv3::SchemaKind::Type(openapiv3::Type::String(text)),
+        });
+        content.insert(media_type.to_owned(), MediaType { schema: Some(schema), ..MediaType::default() });
+    }
+    content
+}
+
 fn media(component: &str) -> MediaType {
     MediaType { schema: Some(ReferenceOr::Reference { reference: place(component) }), ..MediaType::default() }
 }
@@ -215,13 +235,27 @@ fn problem() -> Value {
     json!({
         "type": "object",
         "description": "What went wrong (RFC 9457).",
-        "required": ["type", "title", "status"],
+        "required": ["type", "title", "status", "detail"],
         "properties": {
-            "type": {"type": "string", "format": "uri-reference", "description": "The kind of problem; stable."},
+            "type": {"type": "string", "format": "uri", "description": "The kind of problem; stable."},
             "title": {"type": "string", "description": "The kind of problem, for people."},
             "status": {"type": "integer", "minimum": 400, "maximum": 599, "description": "The HTTP status."},
             "detail": {"type": "string", "description": "What was wrong with this request."},
-            "instance": {"type": "string", "description": "This request's id."}
+            "violations": {
+                "type": "array",
+                "description": "Every way in which the arguments break the tool's schema.",
+                "items": {
+                    "type": "object",
+                    "required": ["pointer", "message"],
+                    "properties": {
+                        "pointer": {"type": "string", "description": "JSON Pointer into the arguments."},
+                        "message": {"type": "string", "description": "What is wrong there and what was expected."}
+                    }
+                }
+            },
+            "upstream": {"type": "string", "description": "The server whose tool it is."},
+            "executed": {"type": "string", "description": "`unknown` when nobody can say whether the tool ran."},
+            "content": {"type": "array", "items": {"type": "object"}, "description": "What the failing tool said."}
         },
         "additionalProperties": true
     })
@@ -230,22 +264,25 @@ fn problem() -> Value {
 /// What a tool without a described response answers.
 fn content() -> Value {
     json!({
-        "description": "The tool's structured result, or its JSON text as JSON, or a list of content blocks. The tool does not say which."
+        "description": "The tool does not describe its result: its structured content, or its text as JSON where it is JSON, or `{\"content\": […]}` with several content blocks."
     })
 }
 
 /// Statuses of problems that only a request with a body has.
-const BODY_ONLY: [u16; 1] = [413];
+const BODY_ONLY: [u16; 3] = [408, 413, 415];
 
-/// Every status the gateway answers beside 200, with the name of its component and what it means.
-const PROBLEMS: [(u16, &str, &str); 9] = [
+/// The statuses of problems, with the name of the component and what it means.
+const PROBLEMS: [(u16, &str, &str); 12] = [
     (400, "BadRequest", "The arguments break the tool's schema, or the request is not JSON."),
+    (403, "Forbidden", "`Host` or `Origin` is not one that is served."),
     (404, "NotFound", "There is no such tool any more."),
+    (408, "RequestTimeout", "The body did not arrive in time."),
     (413, "ContentTooLarge", "The body is over the gateway's limit."),
+    (415, "UnsupportedMediaType", "The body is not JSON."),
     (422, "ToolFailed", "The tool ran and reported an error; its content is in the problem."),
     (429, "TooManyRequests", "A limit is reached; `Retry-After` says when to come back."),
     (500, "InternalError", "The gateway failed."),
-    (502, "BadGateway", "The tool's server failed or broke its protocol."),
-    (503, "ServiceUnavailable", "The tool's server is unavailable, or the gateway is full or stopping."),
+    (502, "BadGateway", "The tool's server failed, refused the call or broke its protocol."),
+    (503, "ServiceUnavailable", "The tool's server is known to be down, or the gateway is full or stopping."),
     (504, "GatewayTimeout", "The tool did not answer before the deadline."),
 ];
