@@ -53,10 +53,10 @@ pub(crate) enum Command {
 pub(crate) struct LogArgs {
     /// What to log, to standard error: a level, or directives such as `info,mpe_engine=debug`
     #[arg(long = "log", global = true, env = "MPE_LOG", value_name = "FILTER")]
-    pub(crate) filter: Option<String>,
+    pub(crate) log_filter: Option<String>,
     /// How log lines look
     #[arg(long = "log-format", global = true, env = "MPE_LOG_FORMAT", value_name = "FORMAT", value_parser = log_format)]
-    pub(crate) format: Option<LogFormat>,
+    pub(crate) log_format: Option<LogFormat>,
 }
 
 /// Which servers. Without any of these: the embedded demo.
@@ -165,7 +165,7 @@ pub(crate) struct OpenapiArgs {
     #[arg(long, value_name = "FORMAT", default_value = "yaml")]
     pub(crate) format: DocumentFormat,
     /// The version of OpenAPI
-    #[arg(long, value_name = "VERSION", default_value = "3.1", value_parser = ["3.0", "3.1"])]
+    #[arg(long = "openapi", value_name = "VERSION", default_value = "3.1", value_parser = ["3.0", "3.1"])]
     pub(crate) version: String,
     /// The endpoint (tenant) [default: the one at the root]
     #[arg(long, value_name = "NAME")]
@@ -217,5 +217,31 @@ fn log_format(text: &str) -> Result<LogFormat, String> {
         "json" => Ok(LogFormat::Json),
         "text" => Ok(LogFormat::Text),
         _ => Err("it may be `json` or `text`".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Args;
+
+    #[test]
+    fn the_command_line_does_not_contradict_itself() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn no_two_arguments_of_a_command_share_an_id() {
+        let mut root = Args::command();
+        root.build();
+        for command in root.get_subcommands() {
+            let mut ids: Vec<_> =
+                command.get_arguments().map(|argument| argument.get_id().to_string()).collect();
+            let n = ids.len();
+            ids.sort();
+            ids.dedup();
+            assert_eq!(ids.len(), n, "{}", command.get_name());
+        }
     }
 }

@@ -30,7 +30,8 @@ pub(crate) async fn run(args: CallArgs, log: &LogArgs) -> Result<Exit, Failure> 
         Err(error) => {
             let mut failure = Failure::from(error);
             if let Some(nearest) = nearest(&args.tool, &snapshot.catalogue) {
-                failure.message.push_str(&format!("; did you mean `{nearest}`?"));
+                let end = failure.message.find('\n').unwrap_or(failure.message.len());
+                failure.message.insert_str(end, &format!("; did you mean `{nearest}`?"));
             }
             engine.close().await;
             return Err(failure);

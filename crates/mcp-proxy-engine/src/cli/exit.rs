@@ -82,12 +82,13 @@ impl From<CallError> for Failure {
             _ => Exit::CallFailed,
         };
         let mut message = chain(&error);
-        for violation in &error.violations {
-            let at = if violation.pointer.is_empty() { "the arguments" } else { violation.pointer.as_str() };
-            message.push_str(&format!("\n  {at}: {}", violation.message));
-        }
-        if let Some(rejection) = &error.rejection {
-            message.push_str(&format!("\n  the server says {}: {}", rejection.code, rejection.message));
+        // A lone violation stands in the message already.
+        if error.violations.len() > 1 {
+            for violation in &error.violations {
+                let at =
+                    if violation.pointer.is_empty() { "the arguments" } else { violation.pointer.as_str() };
+                message.push_str(&format!("\n  {at}: {}", violation.message));
+            }
         }
         Self::new(exit, message)
     }

@@ -14,7 +14,7 @@ use super::exit::Failure;
 /// The filter is none.
 pub(crate) fn install(args: &LogArgs, config: Option<&Log>, default: &str) -> Result<(), Failure> {
     let from_config = config.and_then(|log| log.filter.as_deref());
-    let filter = match (&args.filter, from_config) {
+    let filter = match (&args.log_filter, from_config) {
         (Some(filter), _) => EnvFilter::try_new(filter).map_err(|error| {
             Failure::usage(format!("--log {filter}: {error}; expected a level or directives"))
         })?,
@@ -22,7 +22,7 @@ pub(crate) fn install(args: &LogArgs, config: Option<&Log>, default: &str) -> Re
         (None, Some(filter)) => EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new(default)),
         (None, None) => EnvFilter::new(default),
     };
-    let format = args.format.or_else(|| config.map(|log| log.format)).unwrap_or_default();
+    let format = args.log_format.or_else(|| config.map(|log| log.format)).unwrap_or_default();
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

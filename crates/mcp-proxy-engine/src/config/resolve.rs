@@ -39,8 +39,6 @@ pub struct Settings {
     pub gateway: GatewayConfig,
     /// What is logged.
     pub log: Log,
-    /// What is odd but works: one sentence each.
-    pub notices: Vec<String>,
 }
 
 /// The server made of `internal_mcp`.
@@ -79,6 +77,19 @@ const RESERVED_HEADERS: [&str; 16] = [
     "upgrade",
 ];
 
+impl Settings {
+    /// What is odd but works: one sentence each.
+    pub fn notices(&self) -> Vec<String> {
+        let root = &self.gateway.default_endpoint;
+        let has_others = self.endpoints.len() > 1;
+        self.endpoints
+            .iter()
+            .filter(|endpoint| endpoint.upstreams.is_empty() && !(has_others && endpoint.id == *root))
+            .map(|endpoint| format!("the endpoint `{}` has no server: it will show no tools", endpoint.id))
+            .collect()
+    }
+}
+
 impl Source {
     /// What engine and gateway are built from.
     ///
@@ -97,7 +108,6 @@ impl Source {
         let pool = pool(&config.http2_config);
         let concurrent = concurrent(&config.http2_config);
 
-        let mut notices = Vec::new();
         let mut endpoints = Vec::new();
         let mut gateway = self.gateway(config);
         gateway.default_endpoint = EndpointId::new(root_id.as_str());
@@ -128,9 +138,6 @@ impl Source {
             }
             let id = EndpointId::new(name.as_str());
             let upstreams = self.upstreams(&path, &tenant, &name, &pool);
-            if upstreams.is_empty() && (!is_root || config.endpoints.is_empty()) {
-                notices.push(format!("the endpoint `{name}` has no server: it will show no tools"));
-            }
             let mut endpoint = EndpointConfig::new(id.clone(), upstreams);
             endpoint.naming = naming(tenant.naming);
             endpoint.limits = limits(&tenant.limits, concurrent);
@@ -145,7 +152,6 @@ impl Source {
             tls: config.tls.as_ref().map(|tls| self.tls(tls)).unwrap_or_default(),
             gateway,
             log: self.log(config.log.as_ref()),
-            notices,
         }
     }
 

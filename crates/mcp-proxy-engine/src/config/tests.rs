@@ -1,3 +1,5 @@
+//! What a configuration says, and what it says when it is wrong.
+
 use std::path::PathBuf;
 use std::time::Duration;
 

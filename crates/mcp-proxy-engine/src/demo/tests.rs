@@ -1,3 +1,5 @@
+//! The demo server, spoken to over one HTTP/2 connection.
+
 use std::time::Duration;
 
 use bytes::Bytes;

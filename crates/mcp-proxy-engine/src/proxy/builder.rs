@@ -120,12 +120,13 @@ impl McpProxyEngineBuilder {
 fn launch(settings: Settings, demo: Option<Arc<Demo>>) -> Result<McpProxyEngine, Error> {
     let drain = settings.gateway.drain;
     let root = settings.gateway.default_endpoint.clone();
+    let notices = settings.notices().into();
     let mut engine = Engine::builder().pool(settings.pool).tls(settings.tls);
     for endpoint in settings.endpoints {
         engine = engine.endpoint(endpoint);
     }
     let gateway = Gateway::start(engine, settings.gateway).map_err(Error::start)?;
-    Ok(McpProxyEngine { gateway, demo, root, drain, notices: settings.notices.into() })
+    Ok(McpProxyEngine { gateway, demo, root, drain, notices })
 }
 
 /// The mapped paths that the Python product's examples use.

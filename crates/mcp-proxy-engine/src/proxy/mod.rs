@@ -29,7 +29,7 @@ pub use error::{Error, ErrorKind};
 
 /// One engine in front of any number of MCP servers, with every face. Cheap to clone.
 ///
-/// ```no_run
+/// ```
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use mcp_proxy_engine::McpProxyEngine;

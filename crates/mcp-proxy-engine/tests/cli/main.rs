@@ -1,0 +1,22 @@
+//! The command as a shell sees it: output, messages, exit codes.
+#![allow(clippy::unwrap_used, reason = "tests say what they expect by unwrapping it")]
+
+mod commands;
+mod examples;
+mod serve;
+
+use assert_cmd::Command;
+
+/// The command, deaf to the settings of whoever runs the tests.
+fn command() -> Command {
+    let mut command = Command::cargo_bin("mcp-proxy-engine").unwrap();
+    command.env_remove("MPE_CONFIG").env_remove("MPE_LOG").env_remove("MPE_LOG_FORMAT");
+    command
+}
+
+/// What a run came to: exit code, standard output, standard error.
+fn run(args: &[&str], stdin: &str) -> (i32, String, String) {
+    let output = command().args(args).write_stdin(stdin).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+}

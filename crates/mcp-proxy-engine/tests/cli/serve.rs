@@ -1,0 +1,158 @@
+//! `serve`, from its first lines to its end.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use super::run;
+
+/// A running `serve`, ended with the test.
+struct Served {
+    child: Child,
+    address: String,
+    lines: Vec<String>,
+    rest: BufReader<std::process::ChildStderr>,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Starts `serve` on a free port and reads its first lines.
+fn serve(args: &[&str]) -> Served {
+    let mut child = Command::new(assert_cmd::cargo::cargo_bin("mcp-proxy-engine"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--log", "warn"])
+        .args(args)
+        .env_remove("MPE_CONFIG")
+        .stderr(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut rest = BufReader::new(child.stderr.take().unwrap());
+    let mut lines = Vec::new();
+    while !lines.last().is_some_and(|line: &String| line.starts_with("Stop with")) {
+        let mut line = String::new();
+        assert_ne!(rest.read_line(&mut line).unwrap(), 0, "serve ended: {lines:?}");
+        lines.push(line.trim_end().to_owned());
+    }
+    let mcp = lines.iter().find_map(|line| line.trim().strip_prefix("MCP")).unwrap().trim().to_owned();
+    let address = mcp.trim_start_matches("http://").trim_end_matches("/mcp").to_owned();
+    Served { child, address, lines, rest }
+}
+
+impl Served {
+    /// One HTTP/1.1 request, as `curl` would send it; the whole answer.
+    fn request(&self, method: &str, path: &str, body: &str) -> String {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            self.address,
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(body.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+}
+
+#[test]
+fn without_anything_it_serves_the_demo_and_the_printed_lines_work() {
+    let served = serve(&[]);
+    assert!(
+        served.lines.iter().any(|line| line.contains("9 tools of the embedded demo")),
+        "{:?}",
+        served.lines
+    );
+    let curls: Vec<&String> = served.lines.iter().filter(|line| line.trim().starts_with("curl ")).collect();
+    assert_eq!(curls.len(), 2);
+
+    let answer = served.request("GET", "/get_user/123", "");
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("Ada Lovelace"), "{answer}");
+    assert!(curls[0].ends_with("/get_user/123"));
+    let answer = served.request("POST", "/tools/echo", "{\"message\": \"hello\"}");
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("hello"), "{answer}");
+    assert!(
+        curls[1].contains("/tools/echo -H 'content-type: application/json' -d '{\"message\": \"hello\"}'")
+    );
+
+    let metrics = served.request("GET", "/metrics", "");
+    assert!(metrics.contains("mpe_calls_total{"), "{metrics}");
+    let performance = served.request("GET", "/performance", "");
+    assert!(performance.contains("\"http2_usage_percent\":100"), "{performance}");
+}
+
+#[test]
+fn one_address_makes_a_transparent_proxy() {
+    let behind = serve(&[]);
+    let url = format!("http://{}/mcp", behind.address);
+    let served = serve(&[&url, "--h2c"]);
+    let answer = served.request("POST", "/tools/get_user", "{\"user_id\": \"125\"}");
+    assert!(answer.contains("Katsuko"), "{answer}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_termination_signal_lets_the_call_under_way_finish_and_ends_with_0() {
+    let mut served = serve(&[]);
+    let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+    std::thread::scope(|scope| {
+        let address = served.address.clone();
+        scope.spawn(move || {
+            let mut stream = TcpStream::connect(&address).unwrap();
+            let body = "{\"ms\": 700}";
+            write!(
+                stream,
+                "POST /tools/slow HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+                body.len()
+            )
+            .unwrap();
+            let mut head = [0; 12];
+            stream.read_exact(&mut head).unwrap();
+            sender.send(String::from_utf8(head.to_vec()).unwrap()).unwrap();
+        });
+        // The call is under way once the demo counts it.
+        while !served.request("POST", "/tools/server_stats", "{}").contains("\"calls_running\":2") {}
+        let status = Command::new("kill").args(["-TERM", &served.child.id().to_string()]).status().unwrap();
+        assert!(status.success());
+        assert_eq!(receiver.recv_timeout(Duration::from_secs(20)).unwrap(), "HTTP/1.1 200");
+    });
+    assert_eq!(served.child.wait().unwrap().code(), Some(0));
+    let mut rest = String::new();
+    served.rest.read_to_string(&mut rest).unwrap();
+    assert!(rest.contains("stopped"), "{rest}");
+}
+
+#[test]
+fn a_port_that_is_taken_exits_with_6_and_says_what_to_do() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let (code, out, err) = run(&["serve", "--listen", &address, "--log", "error"], "");
+    assert_eq!((code, out.as_str()), (6, ""));
+    assert!(err.contains(&format!("cannot listen on {address}")) && err.contains("--listen"), "{err}");
+}
+
+#[test]
+fn the_printed_configuration_shows_no_secret() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("proxy.yaml");
+    let text = "mcp_servers:\n  a:\n    url: http://h/mcp?key=topsecret1\n    headers: {X-Key: topsecret2}\n  b:\n    command: x\n    \
+                args: [\"--key=${SECRET_ARGUMENT}\"]\n    env: {KEY: topsecret4}\n";
+    std::fs::write(&file, text).unwrap();
+    let output = super::command()
+        .args(["serve", "--print-config", "--config", file.to_str().unwrap()])
+        .env("SECRET_ARGUMENT", "topsecret3")
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(!shown.contains("topsecret"), "{shown}");
+    assert!(shown.contains("--key=${SECRET_ARGUMENT}") && shown.contains("[redacted]"), "{shown}");
+    assert!(shown.contains("max_connections: 100"), "{shown}");
+}
