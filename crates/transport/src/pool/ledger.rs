@@ -232,6 +232,9 @@ impl<W, C: Clone> Ledger<W, C> {
         if self.is_closed {
             return Checkout::Closed;
         }
+        // Usually the tick was here first. But the timers of a process that was stopped, as Lambda and laptops do, fire
+        // only after the first call, and by then the peer has forgotten the connection.
+        self.expire_idle(now, out);
         let key = self.enter_origin(origin);
         // Those who wait go first, even when a place is free this very moment.
         if self.origins[key].waiting.is_empty()
@@ -251,11 +254,19 @@ impl<W, C: Clone> Ledger<W, C> {
     }
 
     /// A waiter went away before it was served. Unknown tickets are ignored: the grant was faster.
-    pub(crate) fn cancelled(&mut self, origin: OriginKey, ticket: Ticket) {
+    pub(crate) fn cancelled(
+        &mut self,
+        origin: OriginKey,
+        ticket: Ticket,
+        now: Instant,
+        out: &mut Vec<Action<W, C>>,
+    ) {
         if let Some(book) = self.origins.get_mut(origin)
             && book.waiting.remove(&ticket).is_some()
         {
             self.waiting -= 1;
+            // An idle connection may have been kept for this one's sake.
+            self.make_room_for_idle(now, out);
         }
     }
 
@@ -390,12 +401,7 @@ impl<W, C: Clone> Ledger<W, C> {
     /// Time has come: expires idle and aged connections, lifts holds.
     pub(crate) fn tick(&mut self, now: Instant, out: &mut Vec<Action<W, C>>) {
         self.armed = None;
-        while let Some((&(since, _), &slot)) = self.idle.first_key_value()
-            && since + self.limits.idle_for <= now
-        {
-            self.drain(slot);
-            self.settle(slot, now, out);
-        }
+        self.expire_idle(now, out);
         if let Some(age) = self.limits.age {
             let open = |book: &ConnectionBook<C>| book.state == State::Open;
             let aged: Vec<u32> = self

@@ -267,7 +267,7 @@ impl fmt::Debug for Lease {
 
 /// A place in the queue; dropping it leaves the queue.
 struct WaitingPlace<'a> {
-    shared: &'a Shared,
+    shared: &'a Arc<Shared>,
     origin: OriginKey,
     ticket: Ticket,
 }
@@ -302,7 +302,8 @@ impl WaitingPlace<'_> {
 
 impl Drop for WaitingPlace<'_> {
     fn drop(&mut self) {
-        self.shared.ledger().cancelled(self.origin, self.ticket);
+        let (origin, ticket) = (self.origin, self.ticket);
+        self.shared.step(None, |ledger, now, out| ledger.cancelled(origin, ticket, now, out));
     }
 }
 

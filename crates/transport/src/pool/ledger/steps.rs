@@ -78,6 +78,16 @@ impl<W, C: Clone> Ledger<W, C> {
         best.map(|(_, slot)| slot)
     }
 
+    /// Closes what has been idle for too long.
+    pub(super) fn expire_idle(&mut self, now: Instant, out: &mut Vec<Action<W, C>>) {
+        while let Some((&(since, _), &slot)) = self.idle.first_key_value()
+            && since + self.limits.idle_for <= now
+        {
+            self.drain(slot);
+            self.settle(slot, now, out);
+        }
+    }
+
     /// Takes one place on a connection known to have one.
     pub(super) fn take(&mut self, slot: u32) -> Grant<C> {
         let book = &mut self.connections[slot];

@@ -109,7 +109,7 @@ impl World {
             Event::Cancel(which) => {
                 if let Some(&number) = pick(self.waiters.keys(), which) {
                     let waiter = self.waiters.remove(&number).unwrap();
-                    self.ledger.cancelled(waiter.key, waiter.ticket);
+                    self.step(|ledger, now, out| ledger.cancelled(waiter.key, waiter.ticket, now, out));
                 }
             }
             Event::Connected { which, capacity } => {
@@ -381,6 +381,61 @@ fn closing_fails_those_who_wait_and_closes_what_is_idle() {
     let held = world.held.remove(0);
     world.finish(held, Release::Reusable);
     assert_eq!(world.keys(|it| it.is_leaving), [key], "closed once its last stream has ended");
+}
+
+#[test]
+fn cancelling_the_waiter_an_idle_connection_was_kept_for_lets_it_go() {
+    let (connected, finish) = (
+        |capacity| Event::Connected { which: 0, capacity },
+        |which, release| Event::Finish { which, release },
+    );
+    let mut world = World::new();
+    // Shrunk from random events: at the end an origin has idle connections that its only waiter cannot use.
+    for event in [
+        Event::Checkout(0),
+        connected(0),
+        Event::Cancel(0),
+        Event::Checkout(2),
+        Event::Checkout(1),
+        Event::Checkout(1),
+        Event::Checkout(2),
+        Event::ConnectFailed(2_387_707_835_500_739_591),
+        Event::Checkout(1),
+        connected(2),
+        finish(0, Release::Reusable),
+        Event::Checkout(0),
+        connected(2),
+        Event::Checkout(0),
+        Event::Lost(590_898_577_086_580_724),
+        Event::Checkout(1),
+        Event::Checkout(1),
+        Event::Settings { which: 560_303_909_657_007_078, capacity: 1 },
+        finish(25_270_304_211_214_444, Release::Spent),
+        finish(3_385_979_382_894_710_137, Release::Reusable),
+        connected(0),
+        Event::TimePasses(1),
+        finish(0, Release::Reusable),
+        finish(0, Release::Reusable),
+        Event::Cancel(25_313_077_099_160),
+        Event::Cancel(16_824_286_828_190_429_833),
+    ] {
+        world.happens(event);
+    }
+}
+
+#[test]
+fn a_connection_idle_for_too_long_is_not_lent_even_when_the_tick_is_late() {
+    let mut world = World::new();
+    world.happens(Event::Checkout(0));
+    let key = world.keys(|_| true)[0];
+    world.connected(key, 1);
+    let held = world.held.remove(0);
+    world.finish(held, Release::Reusable);
+    // A process that was stopped wakes up: its clock has moved on, its timers have not fired yet.
+    world.now += LIMITS.idle_for;
+    world.happens(Event::Checkout(0));
+    assert_eq!(world.keys(|it| it.is_leaving), [key], "the peer may have forgotten it long ago");
+    assert_eq!(world.keys(|it| it.is_connecting).len(), 1, "a fresh one is opened instead");
 }
 
 #[test]
