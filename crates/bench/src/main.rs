@@ -15,6 +15,7 @@ mod message;
 mod process;
 mod report;
 mod scenario;
+mod transport;
 mod upstream;
 mod yardstick;
 
@@ -32,6 +33,14 @@ struct Arguments {
 enum Command {
     /// The whole gateway against yardsticks (and peers) in one sitting.
     Gateway(gateway::Options),
+    /// Our connection pool against other clients and a bare h2 loop.
+    Transport(transport::Options),
+    /// One client of `transport`, as a process of its own.
+    #[command(hide = true)]
+    TransportClient(transport::ClientOptions),
+    /// The server of `transport`.
+    #[command(hide = true)]
+    TransportServer(transport::ServerOptions),
     /// The fast MCP upstream that the scenarios use.
     Upstream(upstream::Options),
     /// A proxy that does the least a proxy can do.
@@ -43,6 +52,9 @@ fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match Arguments::parse().command {
         Command::Gateway(options) => runtime.block_on(gateway::run(options)),
+        Command::Transport(options) => runtime.block_on(transport::run(options)),
+        Command::TransportClient(options) => runtime.block_on(transport::run_client(options)),
+        Command::TransportServer(options) => runtime.block_on(transport::run_server(options)),
         Command::Upstream(options) => runtime.block_on(upstream::run(options)),
         Command::Yardstick(options) => runtime.block_on(yardstick::run(options)),
     }

@@ -1,5 +1,6 @@
 //! Making an [`UpstreamError`].
 
+use mpe_mcp_protocol::probe::Verdict;
 use mpe_transport::{ErrorKind, Sent};
 
 use super::UpstreamError;
@@ -64,4 +65,21 @@ impl std::error::Error for UpstreamError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.source.as_deref().map(|source| source as &(dyn std::error::Error + 'static))
     }
+}
+
+/// A probe that ended without a find, as an error. The request itself was never sent.
+pub(super) fn verdict_error(verdict: Verdict) -> UpstreamError {
+    let (kind, message) = match verdict {
+        Verdict::Incompatible(why) => (CallErrorKind::UpstreamProtocol, why),
+        Verdict::Unauthorized(status) => {
+            (CallErrorKind::UpstreamAuth, format!("the server wants credentials (HTTP status {status})"))
+        }
+        Verdict::Unavailable(why) => {
+            (CallErrorKind::UpstreamUnreachable, format!("the server cannot answer now: {why}"))
+        }
+        Verdict::Found(_) | Verdict::Next(_) => {
+            (CallErrorKind::UpstreamProtocol, "the server speaks another transport than it did".to_owned())
+        }
+    };
+    UpstreamError::new(kind, Sent::No, message)
 }

@@ -16,12 +16,15 @@ use crate::{CallContext, CallError, CallErrorKind, Era, Target, UpstreamConfig};
 mod error;
 mod http;
 mod listener;
+mod message;
 mod notices;
+mod stdio;
 #[cfg(test)]
 mod testing;
 
 pub use self::http::{HttpTarget, HttpUpstream};
 use self::notices::Notices;
+pub use self::stdio::{StdioTarget, StdioUpstream};
 
 /// The upstream that a configuration describes. Does no IO.
 ///
@@ -42,10 +45,10 @@ pub fn connect(config: &UpstreamConfig, pool: &mpe_transport::Pool) -> Result<Ar
                 Err(why) => Err(unusable(config, &why)),
             }
         }
-        Target::Stdio { command, .. } => Err(unusable(
-            config,
-            &format!("{command:?} cannot be started: servers over pipes are not supported yet"),
-        )),
+        Target::Stdio { command, args, env, cwd } => {
+            let target = StdioTarget { command, args, env, cwd: cwd.as_deref(), pinned };
+            Ok(Arc::new(StdioUpstream::new(&target)))
+        }
     }
 }
 
@@ -54,14 +57,6 @@ fn unusable(config: &UpstreamConfig, why: &str) -> CallError {
         CallError::new(CallErrorKind::UpstreamUnreachable, format!("upstream {}: {why}", config.key));
     error.upstream = Some(config.key.clone());
     error
-}
-
-/// Who we say we are, where the caller does not say who it is.
-fn client_info() -> Box<RawValue> {
-    mpe_mcp_protocol::object::raw_of(&serde_json::json!({
-        "name": "mcp-proxy-engine",
-        "version": env!("CARGO_PKG_VERSION"),
-    }))
 }
 
 /// An MCP server as the engine sees it: introductions once, then any number of requests at a time.

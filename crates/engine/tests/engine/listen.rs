@@ -70,7 +70,7 @@ async fn resources_are_watched_upstream_as_long_as_somebody_listens() {
     let interest = Interest { uris: vec![shown.clone(), "nowhere:/".to_owned()], ..Interest::default() };
     let mut first = engine.listen(&EndpointId::default(), interest.clone()).await.unwrap();
     let second = engine.listen(&EndpointId::default(), interest).await.unwrap();
-    assert_eq!(first.armed.uris, [shown.clone()], "nobody answers for the other one");
+    assert_eq!(first.armed.uris, vec![shown.clone()], "nobody answers for the other one");
     assert_eq!((a.watched(), b.watched()), (vec![], vec!["file:///x".to_owned()]));
 
     let announced = Instant::now();

@@ -8,7 +8,6 @@ use http::StatusCode;
 use http::header::HeaderValue;
 use mpe_mcp_protocol::header::{LAST_EVENT_ID, MCP_SESSION_ID};
 use mpe_mcp_protocol::jsonrpc::{ErrorObject, Id, Response, code, encode};
-use mpe_mcp_protocol::meta::RequestMeta;
 use mpe_mcp_protocol::object::{Object, raw_of};
 use mpe_mcp_protocol::probe::{Carrier, Found, Heard, Probe, Verdict};
 use mpe_mcp_protocol::version::ProtocolVersion;
@@ -17,13 +16,14 @@ use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::debug;
 
+use super::super::error::verdict_error;
 use super::super::listener::{Listener, LogLevel};
-use super::super::{UpstreamError, UpstreamReply, UpstreamRequest, client_info};
+use super::super::{UpstreamError, UpstreamReply, UpstreamRequest, message};
+use super::Inner;
 use super::pump::{Answering, End, Outcome, pump};
 use super::reader::Messages;
 use super::session::Session;
 use super::wire::Answer;
-use super::{Inner, verdict_error};
 use crate::CallErrorKind;
 
 /// What an `initialize` brought.
@@ -42,10 +42,7 @@ pub(super) async fn initialize(
     deadline: Instant,
 ) -> Result<Handshake, UpstreamError> {
     let id = inner.next_id();
-    let capabilities: &RawValue = serde_json::from_str(capabilities).expect("capabilities were read as JSON");
-    let (version, info) = (raw_of(version.as_str()), client_info());
-    let members = [("protocolVersion", &*version), ("capabilities", capabilities), ("clientInfo", &*info)];
-    let message = encode::request_with(&id, "initialize", None, &members);
+    let message = message::initialize(&id, version, capabilities);
     let mut answer = inner.wire.send(inner.wire.post(message), deadline).await?;
     let session_id = answer.headers.get(MCP_SESSION_ID).cloned();
     let outcome = first_reply(inner, &mut answer, &id).await?;
@@ -160,7 +157,7 @@ async fn attempt(
     {
         debug!(%error, "the server's log level could not be set");
     }
-    let mut http = inner.wire.post(message(&id, request, &listener));
+    let mut http = inner.wire.post(message::legacy(&id, request, &listener));
     session.stamp(http.headers_mut());
     let mut guard =
         CancelGuard { inner: Arc::clone(inner), session: Arc::clone(session), id: id.clone(), armed: true };
@@ -293,18 +290,6 @@ fn is_session_over(
     }
 }
 
-fn message(id: &Id, request: &UpstreamRequest, listener: &Listener) -> Vec<u8> {
-    let meta = RequestMeta {
-        progress_token: listener.token().cloned(),
-        rest: request.context.meta.clone(),
-        ..RequestMeta::default()
-    };
-    if meta.is_empty() {
-        return encode::request(id, &request.method, request.params.as_deref());
-    }
-    encode::request_with(id, &request.method, request.params.as_deref(), &[("_meta", &meta.to_raw())])
-}
-
 /// Makes the session at least as talkative as one call wants it; each call hears only its own share.
 async fn raise_level(
     inner: &Inner,
@@ -352,7 +337,7 @@ impl Answering for Answers {
     ) -> Option<BoxFuture<'static, ()>> {
         let (inner, session, deadline) = (Arc::clone(&self.inner), Arc::clone(&self.session), self.deadline);
         if method == "ping" {
-            let outcome = Ok(super::modern::empty_object());
+            let outcome = Ok(message::empty_object());
             return Some(Box::pin(async move { respond(&inner, &session, id, outcome, deadline).await }));
         }
         let answerer = listener.answerer(method);

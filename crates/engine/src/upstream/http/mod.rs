@@ -15,8 +15,9 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
 
+use super::error::verdict_error;
 use super::{Change, Introduction, Notices, Upstream, UpstreamError, UpstreamReply, UpstreamRequest};
-use crate::{CallContext, CallErrorKind};
+use crate::CallContext;
 
 mod legacy;
 mod modern;
@@ -259,22 +260,6 @@ impl Inner {
             &runtime,
         );
     }
-}
-
-fn verdict_error(verdict: Verdict) -> UpstreamError {
-    let (kind, message) = match verdict {
-        Verdict::Incompatible(why) => (CallErrorKind::UpstreamProtocol, why),
-        Verdict::Unauthorized(status) => {
-            (CallErrorKind::UpstreamAuth, format!("the server wants credentials (HTTP status {status})"))
-        }
-        Verdict::Unavailable(why) => {
-            (CallErrorKind::UpstreamUnreachable, format!("the server cannot answer now: {why}"))
-        }
-        Verdict::Found(_) | Verdict::Next(_) => {
-            (CallErrorKind::UpstreamProtocol, "the server speaks another transport than it did".to_owned())
-        }
-    };
-    UpstreamError::new(kind, Sent::No, message)
 }
 
 #[cfg(test)]

@@ -5,15 +5,12 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use mpe_mcp_protocol::header::{
     MCP_METHOD, MCP_NAME, MCP_PARAM_PREFIX, MCP_PROTOCOL_VERSION, encode_value, named_member,
 };
-use mpe_mcp_protocol::jsonrpc::encode::request_with;
 use mpe_mcp_protocol::jsonrpc::{ErrorObject, Id, code};
-use mpe_mcp_protocol::meta::RequestMeta;
-use mpe_mcp_protocol::object::{Object, raw_of};
+use mpe_mcp_protocol::object::Object;
 use mpe_mcp_protocol::version::ProtocolVersion;
 use mpe_transport::Sent;
-use serde_json::value::RawValue;
 
-use super::super::{UpstreamError, UpstreamReply, UpstreamRequest, client_info, listener::Listener};
+use super::super::{UpstreamError, UpstreamReply, UpstreamRequest, listener::Listener, message};
 use super::Inner;
 use super::pump::{End, NoAnswers, Outcome, pump};
 use super::wire::Answer;
@@ -27,7 +24,7 @@ pub(super) async fn request(
 ) -> Result<UpstreamReply, UpstreamError> {
     let id = inner.next_id();
     let mut listener = Listener::new(&request.context, &id);
-    let mut http = inner.wire.post(message(version, &id, request, &listener));
+    let mut http = inner.wire.post(message::modern(version, &id, request, &listener));
     *http.headers_mut() = headers(http.headers().clone(), version, request)?;
     let mut answer = inner.wire.send(http, request.deadline).await?;
     if !answer.status.is_success() {
@@ -58,7 +55,7 @@ pub(super) async fn ask(
 ) -> Result<(StatusCode, Option<Outcome>), UpstreamError> {
     let id = inner.next_id();
     let mut listener = Listener::new(&request.context, &id);
-    let mut http = inner.wire.post(message(version, &id, request, &listener));
+    let mut http = inner.wire.post(message::modern(version, &id, request, &listener));
     *http.headers_mut() = headers(http.headers().clone(), version, request)?;
     let mut answer = inner.wire.send(http, request.deadline).await?;
     if !answer.status.is_success() {
@@ -107,31 +104,6 @@ fn own_error(inner: &Inner, outcome: Outcome) -> Result<Outcome, UpstreamError> 
     Err(UpstreamError::new(CallErrorKind::UpstreamProtocol, Sent::No, format!("{what}: {}", error.message)))
 }
 
-/// The request as bytes.
-pub(super) fn message(
-    version: ProtocolVersion,
-    id: &Id,
-    request: &UpstreamRequest,
-    listener: &Listener,
-) -> Vec<u8> {
-    let context = &request.context;
-    let meta = RequestMeta {
-        protocol_version: Some(version.as_str().to_owned()),
-        client_capabilities: Some(context.capabilities.clone().unwrap_or_else(empty_object)),
-        client_info: Some(context.client_info.clone().unwrap_or_else(client_info)),
-        log_level: context.log_level.clone().filter(|_| context.events.is_some()),
-        progress_token: listener.token().cloned(),
-        rest: context.meta.clone(),
-    };
-    let meta = meta.to_raw();
-    let state = context.request_state.as_deref().map(raw_of);
-    let mut extra: Vec<(&str, &RawValue)> = Vec::with_capacity(3);
-    extra.push(("_meta", &meta));
-    extra.extend(context.input_responses.as_deref().map(|responses| ("inputResponses", responses)));
-    extra.extend(state.as_deref().map(|state| ("requestState", state)));
-    request_with(id, &request.method, request.params.as_deref(), &extra)
-}
-
 /// The headers that repeat what the body says.
 fn headers(
     mut headers: HeaderMap,
@@ -166,8 +138,4 @@ fn value(text: &str) -> Result<HeaderValue, UpstreamError> {
 
 fn unsendable(message: impl Into<String>) -> UpstreamError {
     UpstreamError::new(CallErrorKind::UpstreamProtocol, Sent::No, message)
-}
-
-pub(super) fn empty_object() -> Box<RawValue> {
-    RawValue::from_string("{}".to_owned()).expect("an empty object is JSON")
 }

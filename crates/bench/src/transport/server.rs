@@ -1,0 +1,98 @@
+//! The server all clients are measured against: HTTP/2 over plaintext and over TLS, doing as little as it can.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::ServerConfig;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+/// Where it listens.
+#[derive(Debug, clap::Args)]
+pub struct ServerOptions {
+    /// Plaintext HTTP/2.
+    #[arg(long)]
+    pub plain: SocketAddr,
+    /// HTTP/2 over TLS.
+    #[arg(long)]
+    pub tls: SocketAddr,
+    /// Its certificate chain, PEM.
+    #[arg(long)]
+    pub certificate: PathBuf,
+    /// The certificate's key, PEM.
+    #[arg(long)]
+    pub key: PathBuf,
+}
+
+/// Serves until killed.
+pub async fn run(options: ServerOptions) -> anyhow::Result<()> {
+    let plain = TcpListener::bind(options.plain).await?;
+    let acceptor = acceptor(&options)?;
+    let tls = TcpListener::bind(options.tls).await?;
+    loop {
+        tokio::select! {
+            accepted = plain.accept() => {
+                let (stream, _) = accepted?;
+                stream.set_nodelay(true)?;
+                tokio::spawn(serve(stream));
+            }
+            accepted = tls.accept() => {
+                let (stream, _) = accepted?;
+                stream.set_nodelay(true)?;
+                let acceptor = acceptor.clone();
+                tokio::spawn(async move {
+                    // A connection that is only a knock at the door is none to serve.
+                    if let Ok(stream) = acceptor.accept(stream).await {
+                        serve(stream).await;
+                    }
+                });
+            }
+        }
+    }
+}
+
+fn acceptor(options: &ServerOptions) -> anyhow::Result<TlsAcceptor> {
+    let chain = CertificateDer::pem_file_iter(&options.certificate)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .with_context(|| options.certificate.display().to_string())?;
+    let key =
+        PrivateKeyDer::from_pem_file(&options.key).with_context(|| options.key.display().to_string())?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+    let large = Bytes::from(vec![b'x'; super::client::LARGE_BYTES]);
+    let answer = service_fn(move |request: Request<Incoming>| {
+        let large = large.clone();
+        async move {
+            let is_large = request.uri().path() == "/large";
+            let body = request.into_body().collect().await.map(http_body_util::Collected::to_bytes);
+            let answer = if is_large { large } else { body.unwrap_or_default() };
+            Ok::<_, Infallible>(Response::new(Full::new(answer)))
+        }
+    });
+    // 512 in flight fit one connection, so that a client is free to use only one.
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder.max_concurrent_streams(1000);
+    // How a connection ends is the client's business.
+    let _ = builder.serve_connection(TokioIo::new(stream), answer).await;
+}

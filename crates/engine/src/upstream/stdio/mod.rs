@@ -1,0 +1,433 @@
+//! An upstream that is a child process: started when first asked, started again when it has ended.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use futures_util::future::BoxFuture;
+use mpe_mcp_protocol::jsonrpc::{Id, encode};
+use mpe_mcp_protocol::object::Object;
+use mpe_mcp_protocol::probe::{Carrier, Found, Heard, Probe, Step, Verdict};
+use mpe_mcp_protocol::version::{Era, ProtocolVersion};
+use mpe_transport::Sent;
+use mpe_transport::stdio::StdioConfig;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, info};
+
+use super::error::verdict_error;
+use super::{
+    Change, Introduction, Notices, Upstream, UpstreamError, UpstreamReply, UpstreamRequest, message,
+};
+use crate::{CallContext, CallErrorKind};
+
+mod call;
+mod pipe;
+mod restart;
+
+use pipe::{Outcome, Pipe, Waiting};
+use restart::Restarts;
+
+/// An MCP server that runs as our child.
+pub struct StdioUpstream {
+    inner: Arc<Inner>,
+}
+
+/// What to start.
+#[derive(Debug)]
+pub struct StdioTarget<'a> {
+    /// The program.
+    pub command: &'a str,
+    /// Its arguments.
+    pub args: &'a [String],
+    /// Added to a scrubbed environment; values are secrets.
+    pub env: &'a [(String, SecretString)],
+    /// Where it runs; `None`: here.
+    pub cwd: Option<&'a Path>,
+    /// The revision to speak; `None`: found out.
+    pub pinned: Option<ProtocolVersion>,
+}
+
+struct Inner {
+    config: StdioConfig,
+    pinned: Option<ProtocolVersion>,
+    found: ArcSwapOption<Found>,
+    /// One process shared by all calls that declare nothing, and one for each set of capabilities a legacy server is
+    /// told at its start.
+    slots: Mutex<HashMap<Arc<str>, Arc<Slot>>>,
+    restarts: Mutex<Restarts>,
+    notices: Arc<Notices>,
+    last_id: AtomicI64,
+    tasks: TaskTracker,
+    /// Ends every process.
+    stop: CancellationToken,
+}
+
+/// The process for one set of capabilities.
+#[derive(Default)]
+struct Slot {
+    current: ArcSwapOption<Pipe>,
+    /// Held while the process is started and introduced.
+    starting: tokio::sync::Mutex<()>,
+    /// Held by the one call a process serves at a time when the caller may be asked: nothing on a pipe says which
+    /// call a question belongs to.
+    exclusive: tokio::sync::Mutex<()>,
+}
+
+/// A server that says nothing to `server/discover` for so long does not know it.
+const SILENCE: Duration = Duration::from_secs(5);
+/// Starting a process and introducing ourselves may take this long: package runners download first.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// Processes of one upstream, at most: one shared, the others for callers that can be asked.
+const MAX_PROCESSES: usize = 8;
+/// What the shared process is told we can do.
+const NO_CAPABILITIES: &str = "{}";
+
+// === impl StdioUpstream ===
+
+impl StdioUpstream {
+    /// Starts nothing: the first request does.
+    pub fn new(target: &StdioTarget<'_>) -> Self {
+        let mut config = StdioConfig::new(target.command);
+        config.args = target.args.iter().map(Into::into).collect();
+        config.env =
+            target.env.iter().map(|(name, value)| (name.into(), value.expose_secret().into())).collect();
+        config.cwd = target.cwd.map(Path::to_owned);
+        Self {
+            inner: Arc::new(Inner {
+                config,
+                pinned: target.pinned,
+                found: ArcSwapOption::empty(),
+                slots: Mutex::default(),
+                restarts: Mutex::default(),
+                notices: Arc::default(),
+                last_id: AtomicI64::new(0),
+                tasks: TaskTracker::new(),
+                stop: CancellationToken::new(),
+            }),
+        }
+    }
+}
+
+impl Upstream for StdioUpstream {
+    fn introduce(&self, deadline: Instant) -> BoxFuture<'_, Result<Introduction, UpstreamError>> {
+        Box::pin(async move {
+            let slot = self.inner.slot(NO_CAPABILITIES)?;
+            if slot.live().is_none() {
+                // A process that ended may come back as a newer version of itself.
+                self.inner.found.store(None);
+            }
+            self.inner.pipe(&slot, NO_CAPABILITIES, deadline).await?;
+            let found = self.inner.found.load_full();
+            let found = found.ok_or_else(|| lost("the process ended while it introduced itself"))?;
+            Ok(Introduction {
+                version: found.version,
+                capabilities: Arc::from(found.server.capabilities.clone()),
+                server_info: found.server.server_info.clone().map(Arc::from),
+                instructions: found.server.instructions.as_deref().map(Arc::from),
+            })
+        })
+    }
+
+    fn request(&self, request: UpstreamRequest) -> BoxFuture<'_, Result<UpstreamReply, UpstreamError>> {
+        Box::pin(async move {
+            let version = self.inner.version(request.deadline).await?;
+            let capabilities = match version.era() {
+                Era::Legacy if can_be_asked(&request.context) => {
+                    request.context.capabilities.as_deref().map_or(NO_CAPABILITIES, |raw| raw.get())
+                }
+                // A modern server is told with each request, and never asks by itself.
+                Era::Legacy | Era::Modern => NO_CAPABILITIES,
+            };
+            let slot = self.inner.slot(capabilities)?;
+            let _turn = match capabilities {
+                NO_CAPABILITIES => None,
+                _ => {
+                    let turn = timeout_at(request.deadline, slot.exclusive.lock()).await;
+                    Some(turn.map_err(|_| UpstreamError::deadline(Sent::No, "its turn"))?)
+                }
+            };
+            let pipe = self.inner.pipe(&slot, capabilities, request.deadline).await?;
+            call::request(&self.inner, &pipe, version, &request).await
+        })
+    }
+
+    fn changes(&self) -> Option<mpsc::Receiver<Change>> {
+        Some(self.inner.notices.listen())
+    }
+
+    fn close(&self, deadline: Instant) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            self.inner.stop.cancel();
+            self.inner.tasks.close();
+            if timeout_at(deadline, self.inner.tasks.wait()).await.is_err() {
+                debug!(command = %self.inner.command(), "the process is killed: it did not end in time");
+            }
+        })
+    }
+}
+
+/// Whether the caller declared anything a legacy server could ask it for.
+fn can_be_asked(context: &CallContext) -> bool {
+    let Some(capabilities) = context.capabilities.as_deref().filter(|_| context.events.is_some()) else {
+        return false;
+    };
+    Object::parse(capabilities).is_ok_and(|capabilities| {
+        ["elicitation", "roots", "sampling"].iter().any(|name| capabilities.present(name).is_some())
+    })
+}
+
+fn lost(message: &str) -> UpstreamError {
+    UpstreamError::new(CallErrorKind::UpstreamLost, Sent::No, message)
+}
+
+// === impl Slot ===
+
+impl Slot {
+    fn live(&self) -> Option<Arc<Pipe>> {
+        self.current.load_full().filter(|pipe| !pipe.is_closed())
+    }
+}
+
+// === impl Inner ===
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Inner {
+    fn next_id(&self) -> Id {
+        Id::Integer(self.last_id.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    fn command(&self) -> std::borrow::Cow<'_, str> {
+        self.config.command.to_string_lossy()
+    }
+
+    async fn version(&self, deadline: Instant) -> Result<ProtocolVersion, UpstreamError> {
+        if let Some(found) = self.found.load_full() {
+            return Ok(found.version);
+        }
+        let slot = self.slot(NO_CAPABILITIES)?;
+        self.pipe(&slot, NO_CAPABILITIES, deadline).await?;
+        let found = self.found.load_full();
+        found.map(|found| found.version).ok_or_else(|| lost("the process ended while it introduced itself"))
+    }
+
+    fn slot(&self, capabilities: &str) -> Result<Arc<Slot>, UpstreamError> {
+        if self.stop.is_cancelled() {
+            return Err(UpstreamError::new(CallErrorKind::ShuttingDown, Sent::No, "the engine is closing"));
+        }
+        let mut slots = self.slots.lock().expect("nothing panics while it holds this lock");
+        if let Some(slot) = slots.get(capabilities) {
+            return Ok(Arc::clone(slot));
+        }
+        if slots.len() >= MAX_PROCESSES {
+            // Whoever is not at work makes room; the shared process stays.
+            let spare =
+                slots.iter().find(|(key, slot)| &***key != NO_CAPABILITIES && Arc::strong_count(slot) == 1);
+            let Some(key) = spare.map(|(key, _)| Arc::clone(key)) else {
+                let message = format!("{MAX_PROCESSES} processes of this server are already at work");
+                return Err(UpstreamError::new(CallErrorKind::UpstreamUnreachable, Sent::No, message));
+            };
+            if let Some(pipe) = slots.remove(&key).and_then(|slot| slot.current.swap(None)) {
+                pipe.stop();
+            }
+        }
+        let slot = Arc::<Slot>::default();
+        slots.insert(Arc::from(capabilities), Arc::clone(&slot));
+        Ok(slot)
+    }
+
+    /// The running process of a slot; started, by one call for all, where there is none.
+    async fn pipe(
+        &self,
+        slot: &Slot,
+        capabilities: &str,
+        deadline: Instant,
+    ) -> Result<Arc<Pipe>, UpstreamError> {
+        if let Some(pipe) = slot.live() {
+            return Ok(pipe);
+        }
+        let starting = timeout_at(deadline, slot.starting.lock()).await;
+        let _starting = starting.map_err(|_| UpstreamError::deadline(Sent::No, "the process to start"))?;
+        if let Some(pipe) = slot.live() {
+            return Ok(pipe);
+        }
+        if slot.current.swap(None).is_some_and(|ended| !ended.has_answered()) {
+            self.failed();
+        }
+        self.restarts.lock().expect("nothing panics while it holds this lock").permit()?;
+        let pipe = match self.start(capabilities, deadline).await {
+            Ok(pipe) => pipe,
+            Err(error) => {
+                self.failed();
+                return Err(error.before_sending());
+            }
+        };
+        slot.current.store(Some(Arc::clone(&pipe)));
+        Ok(pipe)
+    }
+
+    fn failed(&self) {
+        self.restarts.lock().expect("nothing panics while it holds this lock").failed();
+    }
+
+    /// A call has been answered: whatever went wrong before is history.
+    fn works(&self, pipe: &Pipe) {
+        if pipe.mark_answered() {
+            return;
+        }
+        self.restarts.lock().expect("nothing panics while it holds this lock").works();
+    }
+
+    async fn start(&self, capabilities: &str, deadline: Instant) -> Result<Arc<Pipe>, UpstreamError> {
+        let pipe = Pipe::spawn(&self.config, &self.notices, &self.tasks, self.stop.child_token())?;
+        // A start that is given up, by error or by drop, ends the process.
+        let unfinished = StopOnDrop(Some(Arc::clone(&pipe)));
+        let deadline = deadline.min(Instant::now() + START_TIMEOUT);
+        let found = match self.greet(&pipe, capabilities, deadline).await {
+            Ok(found) => found,
+            Err(error) => return Err(pipe.explain(error)),
+        };
+        info!(command = %self.command(), version = %found.version, "upstream introduced itself");
+        if self.found.load().is_none() {
+            self.found.store(Some(Arc::new(found)));
+        }
+        unfinished.keep();
+        Ok(pipe)
+    }
+
+    /// Finds out what a new process speaks, and opens the session if it is legacy.
+    async fn greet(
+        &self,
+        pipe: &Arc<Pipe>,
+        capabilities: &str,
+        deadline: Instant,
+    ) -> Result<Found, UpstreamError> {
+        let known = self.found.load_full();
+        if let Some(found) = known.as_ref().filter(|found| found.version.era() == Era::Modern) {
+            return Ok(Found::clone(found));
+        }
+        let mut probe = match known {
+            Some(found) => Probe::handshake(Carrier::Stdio, found.version, self.pinned),
+            None => Probe::new(Carrier::Stdio, self.pinned),
+        };
+        let mut late: Option<Waiting> = None;
+        loop {
+            let verdict = match probe.step() {
+                Step::Discover(version) => {
+                    let mut asked = self.discover(pipe, version, deadline).await?;
+                    let until = deadline.min(Instant::now() + SILENCE);
+                    let outcome = heard(timeout_at(until, asked.reply()).await)?;
+                    if outcome.is_none() {
+                        late = Some(asked);
+                    }
+                    probe.hear(as_heard(outcome.as_ref()))
+                }
+                Step::Initialize(version) => {
+                    let id = self.next_id();
+                    let mut asked = pipe.ask(&id, message::initialize(&id, version, capabilities)).await?;
+                    match first_of(late.as_mut(), &mut asked, deadline).await? {
+                        First::Late(outcome) => {
+                            Probe::new(Carrier::Stdio, self.pinned).hear(as_heard(Some(&outcome)))
+                        }
+                        First::Now(outcome) => probe.hear(as_heard(outcome.as_ref())),
+                    }
+                }
+                Step::OpenEventStream => probe.hear(Heard::Silence),
+            };
+            match verdict {
+                Verdict::Next(_) => {}
+                Verdict::Found(found) => {
+                    if found.version.era() == Era::Legacy {
+                        pipe.tell(encode::notification("notifications/initialized", None)).await?;
+                    }
+                    return Ok(*found);
+                }
+                verdict => return Err(verdict_error(verdict)),
+            }
+        }
+    }
+
+    async fn discover(
+        &self,
+        pipe: &Arc<Pipe>,
+        version: ProtocolVersion,
+        deadline: Instant,
+    ) -> Result<Waiting, UpstreamError> {
+        let request = UpstreamRequest {
+            method: "server/discover".into(),
+            params: None,
+            mirrored: Vec::new(),
+            context: Arc::new(CallContext::default()),
+            deadline,
+        };
+        let id = self.next_id();
+        let listener = super::listener::Listener::new(&request.context, &id);
+        pipe.ask(&id, message::modern(version, &id, &request, &listener)).await
+    }
+}
+
+enum First {
+    /// The reply to what was asked now; `None` for silence.
+    Now(Option<Outcome>),
+    /// A discovery that was given up has been answered after all, and well: the server is slow, not old.
+    Late(Outcome),
+}
+
+async fn first_of(
+    late: Option<&mut Waiting>,
+    now: &mut Waiting,
+    deadline: Instant,
+) -> Result<First, UpstreamError> {
+    let Some(late) = late else {
+        return Ok(First::Now(heard(timeout_at(deadline, now.reply()).await)?));
+    };
+    tokio::select! {
+        biased;
+        Ok(outcome @ Ok(_)) = late.reply() => Ok(First::Late(outcome)),
+        reply = timeout_at(deadline, now.reply()) => Ok(First::Now(heard(reply)?)),
+    }
+}
+
+fn heard(
+    reply: Result<Result<Outcome, UpstreamError>, tokio::time::error::Elapsed>,
+) -> Result<Option<Outcome>, UpstreamError> {
+    reply.ok().transpose()
+}
+
+fn as_heard(outcome: Option<&Outcome>) -> Heard<'_> {
+    match outcome {
+        Some(outcome) => Heard::Reply { status: None, outcome },
+        None => Heard::Silence,
+    }
+}
+
+/// Ends a process whose start was given up.
+struct StopOnDrop(Option<Arc<Pipe>>);
+
+impl StopOnDrop {
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        if let Some(pipe) = &self.0 {
+            pipe.stop();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,385 @@
+//! One running process: lines out, lines in, each reply to whoever waits for it.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use mpe_mcp_protocol::jsonrpc::{Envelope, ErrorObject, Id, Response, code};
+use mpe_mcp_protocol::params::Progress;
+use mpe_transport::stdio::{LineReader, LineWriter, StdioConfig, StdioProcess};
+use mpe_transport::{ErrorKind, Sent};
+use serde_json::value::RawValue;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, warn};
+
+use super::super::listener::LogLevel;
+use super::super::{Notices, UpstreamError, message};
+use crate::CallErrorKind;
+
+/// What a call came to: the result, or the server's own error.
+pub(super) type Outcome = Result<Box<RawValue>, ErrorObject>;
+
+/// Something that belongs to one call and is not its reply.
+#[derive(Debug)]
+pub(super) enum Aside {
+    Notification { method: String, params: Option<Box<RawValue>> },
+    Request { id: Id, method: String, params: Option<Box<RawValue>> },
+}
+
+/// One process and everybody who waits for it.
+pub(super) struct Pipe {
+    writer: Mutex<Option<LineWriter>>,
+    calls: Mutex<Calls>,
+    /// The most verbose level a legacy server was asked for.
+    pub(super) level: tokio::sync::Mutex<Option<LogLevel>>,
+    /// A call has been answered: the process is not one that only starts and dies.
+    has_answered: AtomicBool,
+    notices: Arc<Notices>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+#[derive(Default)]
+struct Calls {
+    open: HashMap<Id, Call>,
+    /// Set once, when the process is gone; says why.
+    ended: Option<Ended>,
+}
+
+#[derive(Clone)]
+struct Ended {
+    message: String,
+    stderr: String,
+}
+
+struct Call {
+    reply: oneshot::Sender<Result<Outcome, UpstreamError>>,
+    asides: mpsc::Sender<Aside>,
+    wants_logs: bool,
+}
+
+/// A request that was written. Dropping it before the reply tells the server that it is cancelled.
+pub(super) struct Waiting {
+    pipe: Arc<Pipe>,
+    id: Id,
+    reply: oneshot::Receiver<Result<Outcome, UpstreamError>>,
+    pub(super) asides: mpsc::Receiver<Aside>,
+    is_answered: bool,
+    is_cancellable: bool,
+}
+
+/// Notifications a call has not yet heard, at most; further ones are lost, and counted in the log.
+const MAX_ASIDES: usize = 256;
+/// How long a process may take to end after its input was closed, and again after SIGTERM.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How much of what a process wrote to its standard error is quoted.
+const MAX_QUOTED: usize = 400;
+
+impl Pipe {
+    pub(super) fn spawn(
+        config: &StdioConfig,
+        notices: &Arc<Notices>,
+        tasks: &TaskTracker,
+        stop: CancellationToken,
+    ) -> Result<Arc<Self>, UpstreamError> {
+        let (process, writer, reader) = StdioProcess::spawn(config)?;
+        let pipe = Arc::new(Self {
+            writer: Mutex::new(Some(writer)),
+            calls: Mutex::default(),
+            level: tokio::sync::Mutex::new(None),
+            has_answered: AtomicBool::new(false),
+            notices: Arc::clone(notices),
+            stop,
+            tasks: tasks.clone(),
+        });
+        tasks.spawn(run(Arc::clone(&pipe), reader, process));
+        Ok(pipe)
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.calls().ended.is_some() || self.stop.is_cancelled()
+    }
+
+    pub(super) fn has_answered(&self) -> bool {
+        self.has_answered.load(Ordering::Relaxed)
+    }
+
+    /// Returns what it was before.
+    pub(super) fn mark_answered(&self) -> bool {
+        self.has_answered.load(Ordering::Relaxed) || self.has_answered.swap(true, Ordering::Relaxed)
+    }
+
+    /// Ends the process: its input is closed, then it is asked, then killed.
+    pub(super) fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Writes a request and waits for nothing.
+    pub(super) async fn ask(self: &Arc<Self>, id: &Id, line: Vec<u8>) -> Result<Waiting, UpstreamError> {
+        self.call(id, line, false, false).await
+    }
+
+    /// Writes a request that its caller may cancel and during which it may be talked to.
+    pub(super) async fn call(
+        self: &Arc<Self>,
+        id: &Id,
+        line: Vec<u8>,
+        wants_logs: bool,
+        is_cancellable: bool,
+    ) -> Result<Waiting, UpstreamError> {
+        let (replied, reply) = oneshot::channel();
+        let (aside, asides) = mpsc::channel(MAX_ASIDES);
+        {
+            let mut calls = self.calls();
+            if let Some(ended) = &calls.ended {
+                return Err(ended.error(Sent::No));
+            }
+            calls.open.insert(id.clone(), Call { reply: replied, asides: aside, wants_logs });
+        }
+        // From here on the drop of `waiting` takes the call out again.
+        let mut waiting = Waiting {
+            pipe: Arc::clone(self),
+            id: id.clone(),
+            reply,
+            asides,
+            is_answered: false,
+            is_cancellable,
+        };
+        let written = self.tell(line).await;
+        if let Err(error) = written {
+            waiting.is_cancellable = false;
+            return Err(error);
+        }
+        Ok(waiting)
+    }
+
+    /// Writes one message.
+    pub(super) async fn tell(&self, line: Vec<u8>) -> Result<(), UpstreamError> {
+        let writer = self.writer.lock().expect("nothing panics while it holds this lock").clone();
+        let Some(writer) = writer else {
+            return Err(UpstreamError::new(CallErrorKind::UpstreamLost, Sent::No, "the process is gone"));
+        };
+        Ok(writer.write(Bytes::from(line)).await?)
+    }
+
+    /// Adds what the process last wrote to its standard error: the reason why it does not answer stands there.
+    pub(super) fn explain(&self, mut error: UpstreamError) -> UpstreamError {
+        let ended = self.calls().ended.clone();
+        if let Some(stderr) = ended.map(|ended| ended.stderr).filter(|stderr| !stderr.is_empty()) {
+            error.message = format!("{}; its last words: {stderr}", error.message);
+        }
+        error
+    }
+
+    fn calls(&self) -> std::sync::MutexGuard<'_, Calls> {
+        self.calls.lock().expect("nothing panics while it holds this lock")
+    }
+
+    fn hear(self: &Arc<Self>, line: &[u8]) {
+        let envelope = match Envelope::parse(line) {
+            Ok(envelope) => envelope,
+            Err(error) => {
+                // Many servers print a greeting or a log line to the wrong stream.
+                debug!(%error, "a line that is no message is ignored");
+                return;
+            }
+        };
+        match envelope {
+            Envelope::Response { id: Some(id), outcome } => {
+                let call = self.calls().open.remove(&id);
+                match call {
+                    // Nobody waiting any more is fine.
+                    Some(call) => drop(call.reply.send(Ok(outcome.map(ToOwned::to_owned)))),
+                    None => debug!(%id, "a reply to nothing we wait for is ignored"),
+                }
+            }
+            Envelope::Response { id: None, outcome } => self.blame(outcome.err()),
+            Envelope::Notification { method, params } => {
+                if !self.notices.hear(&method, params) {
+                    self.notify(&method, params);
+                }
+            }
+            Envelope::Request { id, method, params } => self.asked(id, &method, params),
+        }
+    }
+
+    /// An error without an id concerns the only open call, if there is only one.
+    fn blame(&self, error: Option<ErrorObject>) {
+        let mut calls = self.calls();
+        let only = if calls.open.len() == 1 { calls.open.keys().next().cloned() } else { None };
+        match only.and_then(|id| calls.open.remove(&id)).zip(error) {
+            Some((call, error)) => drop(call.reply.send(Ok(Err(error)))),
+            None => debug!("an error that says not what it is about is ignored"),
+        }
+    }
+
+    fn notify(&self, method: &str, params: Option<&RawValue>) {
+        let calls = self.calls();
+        let call = match method {
+            "notifications/progress" => {
+                Progress::parse(params).and_then(|progress| calls.open.get(&progress.token))
+            }
+            // Nothing says which call a log message belongs to; with one that wants them it is clear.
+            "notifications/message" => {
+                let mut wanting = calls.open.values().filter(|call| call.wants_logs);
+                wanting.next().filter(|_| wanting.next().is_none())
+            }
+            _ => None,
+        };
+        let Some(call) = call else {
+            debug!(method, "a notification that belongs to no call is ignored");
+            return;
+        };
+        let aside = Aside::Notification { method: method.to_owned(), params: params.map(ToOwned::to_owned) };
+        if call.asides.try_send(aside).is_err() {
+            debug!(method, "a notification is lost: the caller does not keep up");
+        }
+    }
+
+    fn asked(self: &Arc<Self>, id: Id, method: &str, params: Option<&RawValue>) {
+        if method == "ping" {
+            return self.respond(id, Ok(message::empty_object()));
+        }
+        let calls = self.calls();
+        let only = calls.open.values().next().filter(|_| calls.open.len() == 1);
+        let aside = Aside::Request {
+            id: id.clone(),
+            method: method.to_owned(),
+            params: params.map(ToOwned::to_owned),
+        };
+        let is_taken = only.is_some_and(|call| call.asides.try_send(aside).is_ok());
+        drop(calls);
+        if !is_taken {
+            self.respond(
+                id,
+                Err(ErrorObject::new(code::METHOD_NOT_FOUND, "there is no call this belongs to")),
+            );
+        }
+    }
+
+    /// Writes an answer without waiting for it.
+    pub(super) fn respond(self: &Arc<Self>, id: Id, outcome: Outcome) {
+        self.later(Response { id: Some(id), outcome }.to_bytes());
+    }
+
+    /// Writes a line in the background; the writer's own bounded queue is the limit.
+    fn later(self: &Arc<Self>, line: Vec<u8>) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let pipe = Arc::clone(self);
+        self.tasks.spawn_on(
+            async move {
+                let write = tokio::time::timeout(PATIENCE, pipe.tell(line));
+                if let Ok(Err(error)) = write.await {
+                    debug!(%error, "a message did not reach the process");
+                }
+            },
+            &runtime,
+        );
+    }
+
+    /// The process is gone or going: everybody who waits is told, and nobody is let in any more.
+    fn shut(&self, message: &str, stderr: &str) {
+        self.writer.lock().expect("nothing panics while it holds this lock").take();
+        let stderr = last_words(stderr);
+        let ended = Ended { message: message.to_owned(), stderr: stderr.to_owned() };
+        let open = {
+            let mut calls = self.calls();
+            calls.ended = Some(ended.clone());
+            std::mem::take(&mut calls.open)
+        };
+        for call in open.into_values() {
+            // Nobody waiting any more is fine.
+            let _ = call.reply.send(Err(ended.error(Sent::Maybe)));
+        }
+    }
+
+    /// A line too long to read may have been anybody's reply: with one open call it was that one's.
+    fn unreadable(&self, error: mpe_transport::Error) {
+        let mut calls = self.calls();
+        let only = if calls.open.len() == 1 { calls.open.keys().next().cloned() } else { None };
+        match only.and_then(|id| calls.open.remove(&id)) {
+            Some(call) => {
+                let mut error = UpstreamError::from(error);
+                error.sent = Sent::Maybe;
+                // Nobody waiting any more is fine.
+                let _ = call.reply.send(Err(error));
+            }
+            None => warn!(%error, "a line of the process was skipped"),
+        }
+    }
+}
+
+async fn run(pipe: Arc<Pipe>, mut reader: LineReader, mut process: StdioProcess) {
+    let why = loop {
+        let line = tokio::select! {
+            biased;
+            () = pipe.stop.cancelled() => break "the process was stopped",
+            line = reader.next() => line,
+        };
+        match line {
+            Some(Ok(line)) => pipe.hear(&line),
+            Some(Err(error)) if error.kind() == ErrorKind::TooLarge => pipe.unreadable(error),
+            Some(Err(_)) | None => break "the process ended",
+        }
+    };
+    // A moment for its last words to arrive, which explain why it ended.
+    if !pipe.stop.is_cancelled() {
+        let _ = tokio::time::timeout(Duration::from_millis(200), process.exited()).await;
+    }
+    pipe.shut(why, &process.stderr_tail());
+    process.end(PATIENCE).await;
+}
+
+/// The end of what a process wrote to its standard error, cut at a character.
+fn last_words(stderr: &str) -> &str {
+    let stderr = stderr.trim();
+    let from = stderr.len().saturating_sub(MAX_QUOTED);
+    let from = (from..stderr.len()).find(|at| stderr.is_char_boundary(*at)).unwrap_or(0);
+    &stderr[from..]
+}
+
+impl Ended {
+    fn error(&self, sent: Sent) -> UpstreamError {
+        let mut error = UpstreamError::new(CallErrorKind::UpstreamLost, sent, self.message.clone());
+        // For the log, not for the caller: it may hold anything.
+        if !self.stderr.is_empty() {
+            error.source = Some(format!("standard error ends: {}", self.stderr).into());
+        }
+        error
+    }
+}
+
+// === impl Waiting ===
+
+impl Waiting {
+    /// The reply.
+    ///
+    /// Cancel safe, but to be awaited to its end only once.
+    pub(super) async fn reply(&mut self) -> Result<Outcome, UpstreamError> {
+        let reply = (&mut self.reply).await;
+        self.is_answered = true;
+        reply.unwrap_or_else(|_| {
+            Err(UpstreamError::new(CallErrorKind::UpstreamLost, Sent::Maybe, "the process is gone"))
+        })
+    }
+
+    pub(super) fn pipe(&self) -> &Arc<Pipe> {
+        &self.pipe
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if self.is_answered {
+            return;
+        }
+        let was_open = self.pipe.calls().open.remove(&self.id).is_some();
+        if was_open && self.is_cancellable {
+            self.pipe.later(message::cancelled(&self.id));
+        }
+    }
+}

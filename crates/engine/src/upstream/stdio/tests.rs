@@ -1,0 +1,276 @@
+use std::io::{BufRead, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use mpe_mcp_protocol::version::ProtocolVersion;
+use mpe_transport::Sent;
+use secrecy::SecretString;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::super::testing::{Ears, raw, request, request_in};
+use super::super::{Upstream, UpstreamError, UpstreamReply};
+use super::{StdioTarget, StdioUpstream};
+use crate::{CallContext, CallErrorKind};
+
+/// Which server this very test binary shall play when it is started as one.
+const ROLE: &str = "MPE_STDIO_ROLE";
+
+/// Not a test of its own: the child process of the others. Without a role it has nothing to do.
+#[test]
+fn child() {
+    if let Ok(role) = std::env::var(ROLE) {
+        serve(&role);
+    }
+}
+
+fn say(message: &Value) {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{message}").and_then(|()| out.flush()).unwrap();
+}
+
+fn serve(role: &str) {
+    // The test harness has begun a line of its own; a server that chatters on its output is one to survive anyway.
+    println!("\nhello, this is no message");
+    if role == "stillborn" {
+        eprintln!("cannot find my configuration");
+        std::process::exit(3);
+    }
+    let mut journal = Vec::new();
+    let mut waiting = None;
+    for line in std::io::stdin().lock().lines() {
+        let message: Value = serde_json::from_str(&line.unwrap()).unwrap();
+        let method = message["method"].as_str().unwrap_or("response").to_owned();
+        journal.push(method.clone());
+        let result = |result: Value| say(&json!({"jsonrpc": "2.0", "id": message["id"], "result": result}));
+        let error = |code: i64| {
+            say(&json!({"jsonrpc": "2.0", "id": message["id"], "error": {"code": code, "message": "no"}}));
+        };
+        match (role, method.as_str()) {
+            ("modern", "server/discover") => {
+                result(json!({"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}}));
+            }
+            ("late", "server/discover") => waiting = Some(message["id"].clone()),
+            ("late", "initialize") => {
+                // The discovery is answered first, after all; then this era is refused.
+                say(&json!({"jsonrpc": "2.0", "id": waiting.take(),
+                    "result": {"supportedVersions": ["2026-07-28"], "capabilities": {}}}));
+                error(-32601);
+            }
+            ("silent", "server/discover") => {}
+            (_, "server/discover") => error(-32601),
+            (_, "initialize") => result(json!({"protocolVersion": "2025-11-25",
+                "capabilities": {"logging": {}}, "serverInfo": {"name": "child"},
+                "declared": message["params"]["capabilities"]})),
+            ("crashing", "tools/call") => std::process::exit(1),
+            (_, "tools/call") => {
+                let params = &message["params"];
+                match params["name"].as_str().unwrap() {
+                    "echo" => result(params["arguments"].clone()),
+                    "pid" => result(json!(std::process::id())),
+                    "journal" => result(json!(journal)),
+                    "never" => {}
+                    "die" => {
+                        eprintln!("out of cheese");
+                        std::process::exit(1);
+                    }
+                    "progress" => {
+                        let token = &params["_meta"]["progressToken"];
+                        for n in 1..=3 {
+                            say(&json!({"jsonrpc": "2.0", "method": "notifications/progress",
+                                "params": {"progressToken": token, "progress": n}}));
+                        }
+                        result(json!({}));
+                    }
+                    "ask" => {
+                        waiting = Some(message["id"].clone());
+                        say(
+                            &json!({"jsonrpc": "2.0", "id": "q", "method": "elicitation/create", "params": {}}),
+                        );
+                    }
+                    other => panic!("{other}"),
+                }
+            }
+            (_, "response") => {
+                let answer = message.get("result").or(message.get("error")).cloned();
+                say(&json!({"jsonrpc": "2.0", "id": waiting.take(), "result": {"answer": answer}}));
+            }
+            (_, method) if method.starts_with("notifications/") => {}
+            (_, _) => result(json!({})),
+        }
+    }
+}
+
+fn upstream(role: &str, pinned: Option<ProtocolVersion>) -> StdioUpstream {
+    let program = std::env::current_exe().unwrap();
+    let args =
+        ["--exact", "upstream::stdio::tests::child", "--nocapture", "--test-threads=1"].map(str::to_owned);
+    StdioUpstream::new(&StdioTarget {
+        command: program.to_str().unwrap(),
+        args: &args,
+        env: &[(ROLE.to_owned(), SecretString::from(role.to_owned()))],
+        cwd: None,
+        pinned,
+    })
+}
+
+async fn call(upstream: &StdioUpstream, name: &str) -> Result<UpstreamReply, UpstreamError> {
+    upstream
+        .request(request("tools/call", Some(&format!(r#"{{"name":"{name}","arguments":{{"n":1.50}}}}"#))))
+        .await
+}
+
+async fn text(upstream: &StdioUpstream, name: &str) -> String {
+    call(upstream, name).await.unwrap().outcome.unwrap().get().to_owned()
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(20)
+}
+
+#[tokio::test]
+async fn both_eras_are_spoken_over_pipes() {
+    for (role, version) in
+        [("modern", ProtocolVersion::V2026_07_28), ("legacy", ProtocolVersion::V2025_11_25)]
+    {
+        let upstream = upstream(role, None);
+        assert_eq!(upstream.introduce(soon()).await.unwrap().version, version);
+        assert_eq!(text(&upstream, "echo").await, r#"{"n":1.5}"#);
+        upstream.close(soon()).await;
+    }
+}
+
+#[tokio::test]
+async fn silence_means_legacy_and_a_late_answer_means_modern() {
+    let (silent, late) = (upstream("silent", None), upstream("late", None));
+    let (silent, late) = futures_util::join!(silent.introduce(soon()), late.introduce(soon()));
+    assert_eq!(silent.unwrap().version, ProtocolVersion::V2025_11_25);
+    assert_eq!(late.unwrap().version, ProtocolVersion::V2026_07_28);
+}
+
+#[tokio::test]
+async fn many_calls_share_one_process_and_each_gets_its_own_reply() {
+    let upstream = upstream("modern", None);
+    let calls = (0..200).map(|n| {
+        upstream
+            .request(request("tools/call", Some(&format!(r#"{{"name":"echo","arguments":{{"n":{n}}}}}"#))))
+    });
+    for (n, reply) in join_all(calls).await.into_iter().enumerate() {
+        assert_eq!(reply.unwrap().outcome.unwrap().get(), format!(r#"{{"n":{n}}}"#));
+    }
+    let (one, other) = (text(&upstream, "pid").await, text(&upstream, "pid").await);
+    assert_eq!(one, other);
+}
+
+#[tokio::test]
+async fn a_process_that_dies_takes_its_calls_with_it_and_is_started_again() {
+    let upstream = upstream("legacy", None);
+    let before = text(&upstream, "pid").await;
+    let open = (0..20).map(|_| call(&upstream, "never"));
+    let (lost, _) = futures_util::join!(join_all(open), call(&upstream, "die"));
+    for outcome in lost {
+        let error = outcome.unwrap_err();
+        assert_eq!((error.kind, error.sent), (CallErrorKind::UpstreamLost, Sent::Maybe));
+        assert!(error.source.unwrap().to_string().contains("out of cheese"));
+    }
+    let after = text(&upstream, "pid").await;
+    assert_ne!(before, after);
+}
+
+#[tokio::test]
+async fn a_process_that_never_gets_going_says_why_and_is_not_started_over_and_over() {
+    let upstream = upstream("stillborn", None);
+    let error = call(&upstream, "echo").await.unwrap_err();
+    assert_eq!(error.sent, Sent::No);
+    assert!(error.message.contains("cannot find my configuration"), "{}", error.message);
+    let _ = call(&upstream, "echo").await;
+    let error = call(&upstream, "echo").await.unwrap_err();
+    assert_eq!((error.kind, error.sent), (CallErrorKind::UpstreamUnreachable, Sent::No));
+    assert!(error.message.contains("2 times in a row"), "{}", error.message);
+    assert!(error.retry_after.is_some());
+}
+
+#[tokio::test]
+async fn a_process_that_dies_at_every_call_is_slowed_down() {
+    let upstream = upstream("crashing", None);
+    let mut kinds = Vec::new();
+    for _ in 0..4 {
+        kinds.push(call(&upstream, "echo").await.unwrap_err().kind);
+    }
+    assert_eq!(kinds[..2], [CallErrorKind::UpstreamLost, CallErrorKind::UpstreamLost]);
+    assert_eq!(kinds[3], CallErrorKind::UpstreamUnreachable);
+}
+
+#[tokio::test]
+async fn a_program_that_does_not_exist_is_named() {
+    let upstream = StdioUpstream::new(&StdioTarget {
+        command: "/nowhere/at-all",
+        args: &[],
+        env: &[],
+        cwd: None,
+        pinned: None,
+    });
+    let error = upstream.introduce(soon()).await.unwrap_err();
+    assert_eq!((error.kind, error.sent), (CallErrorKind::UpstreamUnreachable, Sent::No));
+    assert!(error.message.contains("/nowhere/at-all"), "{}", error.message);
+}
+
+#[tokio::test]
+async fn a_dropped_call_is_cancelled_at_the_server() {
+    let upstream = Arc::new(upstream("modern", None));
+    upstream.introduce(soon()).await.unwrap();
+    let mut dropped = request("tools/call", Some(r#"{"name":"never","arguments":{}}"#));
+    dropped.deadline = Instant::now() + Duration::from_millis(100);
+    let error = upstream.request(dropped).await.unwrap_err();
+    assert_eq!((error.kind, error.sent), (CallErrorKind::DeadlineExceeded, Sent::Maybe));
+    let deadline = soon();
+    while !text(&upstream, "journal").await.contains("notifications/cancelled") {
+        assert!(Instant::now() < deadline, "the server was never told");
+    }
+}
+
+#[tokio::test]
+async fn progress_reaches_the_caller_before_the_reply() {
+    for role in ["modern", "legacy"] {
+        let ears = Arc::new(Ears::default());
+        let context =
+            CallContext { wants_progress: true, events: Some(ears.clone()), ..CallContext::default() };
+        let upstream = upstream(role, None);
+        let asked = request_in("tools/call", Some(r#"{"name":"progress"}"#), context);
+        upstream.request(asked).await.unwrap();
+        let heard = ears.heard.lock().unwrap().clone();
+        let params: Vec<_> = heard.iter().map(|(_, params)| params.as_str()).collect();
+        assert_eq!(params, [r#"{"progress":1}"#, r#"{"progress":2}"#, r#"{"progress":3}"#]);
+    }
+}
+
+#[tokio::test]
+async fn a_legacy_server_asks_only_callers_that_can_be_asked_each_in_its_own_process() {
+    let upstream = upstream("legacy", None);
+    let shared = text(&upstream, "pid").await;
+    let ears = Arc::new(Ears::default());
+    let asking = || CallContext {
+        capabilities: Some(raw(&json!({"elicitation": {}}))),
+        events: Some(ears.clone()),
+        ..CallContext::default()
+    };
+    let ask = upstream.request(request_in("tools/call", Some(r#"{"name":"ask"}"#), asking())).await.unwrap();
+    let answer: Value = serde_json::from_str(ask.outcome.unwrap().get()).unwrap();
+    assert_eq!(answer["answer"]["action"], "accept");
+    assert_eq!(*ears.asked.lock().unwrap(), ["elicitation/create"]);
+    let own = upstream.request(request_in("tools/call", Some(r#"{"name":"pid"}"#), asking())).await.unwrap();
+    assert_ne!(own.outcome.unwrap().get(), shared);
+    // Whoever declared nothing is not asked.
+    let refused = text(&upstream, "ask").await;
+    assert!(refused.contains("-32601"), "{refused}");
+}
+
+#[tokio::test]
+async fn closing_ends_the_process_and_lets_nobody_in() {
+    let upstream = upstream("modern", None);
+    let pid = text(&upstream, "pid").await;
+    upstream.close(soon()).await;
+    assert!(!std::path::Path::new(&format!("/proc/{pid}/cmdline")).exists());
+    assert_eq!(call(&upstream, "echo").await.unwrap_err().kind, CallErrorKind::ShuttingDown);
+}
