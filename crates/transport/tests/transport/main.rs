@@ -4,6 +4,8 @@
 
 mod support;
 
+mod crowd;
+mod endings;
 mod h2_exchange;
 mod keep_alive;
 mod pooling;

@@ -126,6 +126,8 @@ pub(crate) const STATUS_200: &[u8] = &[0x88];
 /// A server that says exactly what the test tells it to.
 pub(crate) struct Peer {
     pub(crate) io: Box<dyn ByteStream>,
+    /// Bytes we may still send on the connection.
+    pub(crate) window: i64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,7 +153,7 @@ impl Frame {
 impl Peer {
     /// HTTP/2 on a stream that somebody else has opened.
     pub(crate) async fn over(io: impl ByteStream, settings: &[(u16, u32)]) -> Self {
-        let mut peer = Self { io: Box::new(io) };
+        let mut peer = Self { io: Box::new(io), window: 65_535 };
         peer.shake_hands(settings).await;
         peer
     }
@@ -182,6 +184,9 @@ impl Peer {
         let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
         soon(self.io.read_exact(&mut payload)).await.ok()?;
         let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+        if (head[3], stream) == (WINDOW_UPDATE, 0) {
+            self.window += i64::from(u32::from_be_bytes(payload[..4].try_into().unwrap()));
+        }
         Some(Frame { kind: head[3], flags: head[4], stream, payload })
     }
 
@@ -219,6 +224,7 @@ impl Peer {
     }
 
     pub(crate) async fn data(&mut self, stream: u32, data: &[u8], flags: u8) {
+        self.window -= data.len() as i64;
         self.write(DATA, flags, stream, data).await;
     }
 
