@@ -38,6 +38,10 @@ enum Command {
     /// One client of `transport`, as a process of its own.
     #[command(hide = true)]
     TransportClient(transport::ClientOptions),
+    /// What an idle connection and a waiting exchange cost in memory.
+    TransportMemory(transport::MemoryOptions),
+    /// Very many exchanges, many cut short, and whether anything piles up.
+    Soak(transport::SoakOptions),
     /// The server of `transport`.
     #[command(hide = true)]
     TransportServer(transport::ServerOptions),
@@ -54,6 +58,8 @@ fn main() -> anyhow::Result<()> {
         Command::Gateway(options) => runtime.block_on(gateway::run(options)),
         Command::Transport(options) => runtime.block_on(transport::run(options)),
         Command::TransportClient(options) => runtime.block_on(transport::run_client(options)),
+        Command::TransportMemory(options) => runtime.block_on(transport::run_memory(options)),
+        Command::Soak(options) => runtime.block_on(transport::run_soak(options)),
         Command::TransportServer(options) => runtime.block_on(transport::run_server(options)),
         Command::Upstream(options) => runtime.block_on(upstream::run(options)),
         Command::Yardstick(options) => runtime.block_on(yardstick::run(options)),

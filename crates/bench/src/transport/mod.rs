@@ -4,7 +4,9 @@
 //! between the clients, so that a machine that slows down slows all of them; the median round counts.
 
 mod client;
+mod memory;
 mod server;
+mod soak;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,7 +18,9 @@ use tokio::process::Command;
 
 use crate::process::{self, Process};
 pub use client::{Client, ClientOptions, Shape, Wire, run as run_client};
+pub use memory::{MemoryOptions, run as run_memory};
 pub use server::{ServerOptions, run as run_server};
+pub use soak::{SoakOptions, run as run_soak};
 
 /// What to measure.
 #[derive(Debug, clap::Args)]

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -18,6 +19,7 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 /// Where it listens.
@@ -37,30 +39,43 @@ pub struct ServerOptions {
     pub key: PathBuf,
 }
 
+/// How long `/slow` takes: long enough that many of them are in flight at once.
+const SLOW: Duration = Duration::from_secs(2);
+
 /// Serves until killed.
 pub async fn run(options: ServerOptions) -> anyhow::Result<()> {
     let plain = TcpListener::bind(options.plain).await?;
     let acceptor = acceptor(&options)?;
     let tls = TcpListener::bind(options.tls).await?;
+    tokio::try_join!(serve_plain(plain), serve_tls(tls, acceptor))?;
+    Ok(())
+}
+
+/// Serves plaintext until accepting fails.
+pub(super) async fn serve_plain(listener: TcpListener) -> anyhow::Result<()> {
+    // Dropped with the future, and every connection with it.
+    let mut connections = JoinSet::new();
     loop {
-        tokio::select! {
-            accepted = plain.accept() => {
-                let (stream, _) = accepted?;
-                stream.set_nodelay(true)?;
-                tokio::spawn(serve(stream));
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        connections.spawn(serve(stream));
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+async fn serve_tls(listener: TcpListener, acceptor: TlsAcceptor) -> anyhow::Result<()> {
+    let mut connections = JoinSet::new();
+    loop {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        let acceptor = acceptor.clone();
+        connections.spawn(async move {
+            // A connection that is only a knock at the door is none to serve.
+            if let Ok(stream) = acceptor.accept(stream).await {
+                serve(stream).await;
             }
-            accepted = tls.accept() => {
-                let (stream, _) = accepted?;
-                stream.set_nodelay(true)?;
-                let acceptor = acceptor.clone();
-                tokio::spawn(async move {
-                    // A connection that is only a knock at the door is none to serve.
-                    if let Ok(stream) = acceptor.accept(stream).await {
-                        serve(stream).await;
-                    }
-                });
-            }
-        }
+        });
+        while connections.try_join_next().is_some() {}
     }
 }
 
@@ -85,6 +100,9 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
         let large = large.clone();
         async move {
             let is_large = request.uri().path() == "/large";
+            if request.uri().path() == "/slow" {
+                tokio::time::sleep(SLOW).await;
+            }
             let body = request.into_body().collect().await.map(http_body_util::Collected::to_bytes);
             let answer = if is_large { large } else { body.unwrap_or_default() };
             Ok::<_, Infallible>(Response::new(Full::new(answer)))
