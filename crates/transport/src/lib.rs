@@ -1,7 +1,5 @@
-//! Bytes to a peer and back: a multiplexing HTTP/2 connection pool over rustls, with HTTP/1.1 fallback.
-//!
-//! The crate knows nothing of JSON or MCP and never sends anything twice. What it can know about a failed
-//! exchange it says: see [`Error::sent`].
+//! Bytes to a peer and back.
+#![doc = include_str!("../README.md")]
 
 mod client;
 mod pool;

@@ -71,6 +71,9 @@ pub struct ClientOptions {
     seconds: f64,
     #[arg(long)]
     address: SocketAddr,
+    /// Streams of one connection in our pool. Default: the pool's own default.
+    #[arg(long)]
+    max_streams: Option<usize>,
     /// The authority to trust, PEM.
     #[arg(long)]
     ca: PathBuf,
@@ -336,7 +339,9 @@ impl Ours {
     fn new(options: &ClientOptions) -> anyhow::Result<Self> {
         let mut tls = TlsConfig::default();
         tls.extra_roots_pem = vec![std::fs::read(&options.ca)?];
-        let pool = Pool::new(PoolConfig::default(), tls)?;
+        let mut config = PoolConfig::default();
+        config.max_streams = options.max_streams.unwrap_or(config.max_streams);
+        let pool = Pool::new(config, tls)?;
         let port = options.address.port();
         let (uri, wire) = match options.wire {
             Wire::H2c => (format!("http://127.0.0.1:{port}/"), mpe_transport::Wire::H2c),
