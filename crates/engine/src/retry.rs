@@ -129,7 +129,7 @@ pub fn table() -> Vec<Row> {
 }
 
 /// Every way in which an attempt at an upstream fails.
-const ATTEMPT_FAILURES: [CallErrorKind; 8] = [
+const ATTEMPT_FAILURES: [CallErrorKind; 9] = [
     CallErrorKind::UpstreamUnreachable,
     CallErrorKind::UpstreamLost,
     CallErrorKind::UpstreamStatus,
@@ -137,6 +137,7 @@ const ATTEMPT_FAILURES: [CallErrorKind; 8] = [
     CallErrorKind::UpstreamAuth,
     CallErrorKind::Rejected,
     CallErrorKind::DeadlineExceeded,
+    CallErrorKind::Overloaded,
     CallErrorKind::ShuttingDown,
 ];
 

@@ -13,7 +13,7 @@ const NO_HINTS: ToolAnnotations =
 #[test]
 fn the_table_covers_every_combination_once() {
     let rows = table();
-    assert_eq!(rows.len(), 8 * 2 * 4);
+    assert_eq!(rows.len(), 9 * 2 * 4);
     for row in &rows {
         let twins = rows.iter().filter(|other| {
             (other.failure, other.repeatability, other.sent) == (row.failure, row.repeatability, row.sent)

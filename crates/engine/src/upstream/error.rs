@@ -37,9 +37,9 @@ impl From<mpe_transport::Error> for UpstreamError {
     fn from(error: mpe_transport::Error) -> Self {
         let kind = match error.kind() {
             ErrorKind::ConnectionLost | ErrorKind::Refused | ErrorKind::Reset => CallErrorKind::UpstreamLost,
-            ErrorKind::Connect | ErrorKind::PoolExhausted | ErrorKind::Tls => {
-                CallErrorKind::UpstreamUnreachable
-            }
+            ErrorKind::Connect | ErrorKind::Tls => CallErrorKind::UpstreamUnreachable,
+            // Our own places are taken: no fault of the server, whose breaker must not hear of it.
+            ErrorKind::PoolExhausted => CallErrorKind::Overloaded,
             ErrorKind::Deadline => CallErrorKind::DeadlineExceeded,
             ErrorKind::PoolClosed => CallErrorKind::ShuttingDown,
             // InvalidRequest, Protocol, TooLarge, and what may come.

@@ -128,7 +128,8 @@ pub struct UpstreamReply {
 /// Why there is no reply.
 #[derive(Debug)]
 pub struct UpstreamError {
-    /// What went wrong: one of the `Upstream…`, `DeadlineExceeded` or `ShuttingDown` kinds.
+    /// What went wrong: one of the `Upstream…`, `DeadlineExceeded`, `Overloaded` (no place on our side) or `ShuttingDown`
+    /// kinds.
     pub kind: CallErrorKind,
     /// Whether the server may have seen the request.
     pub sent: Sent,

@@ -5,14 +5,14 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
 use mpe_mcp_protocol::version::ProtocolVersion;
-use mpe_transport::{Protocol, Sent, Wire};
+use mpe_transport::{Pool, PoolConfig, Protocol, Sent, TlsConfig, Wire};
 use serde_json::json;
 use tokio::time::Instant;
 
 use super::super::testing::{
     Ears, Peer, Reply, Seen, answer, event, json_answer, raw, request, request_in, stream,
 };
-use super::super::{Upstream, UpstreamError, UpstreamReply};
+use super::super::{HttpTarget, HttpUpstream, Upstream, UpstreamError, UpstreamReply};
 use crate::{CallContext, CallErrorKind};
 
 fn now(reply: Reply) -> BoxFuture<'static, Reply> {
@@ -497,4 +497,17 @@ async fn closing_ends_the_sessions_at_the_server() {
     let delete = peer.until(|seen| seen.http == http::Method::DELETE).await;
     assert_eq!(delete.header("mcp-session-id"), Some("s1"));
     assert_eq!(delete.path, "/mcp");
+}
+
+#[tokio::test]
+async fn a_pool_without_a_place_is_our_overload_and_not_the_servers_outage() {
+    let mut config = PoolConfig::default();
+    config.max_waiting = 0;
+    let pool = Pool::new(config, TlsConfig::default()).unwrap();
+    let url = "http://127.0.0.1:9/mcp".parse().unwrap();
+    let pinned = Some(ProtocolVersion::LATEST);
+    let target = HttpTarget { url: &url, headers: &[], wire: Wire::Http1, pinned };
+    let upstream = HttpUpstream::new(&pool, &target).unwrap();
+    let error = refusal(upstream.request(request("tools/call", None)).await);
+    assert_eq!((error.kind, error.sent), (CallErrorKind::Overloaded, Sent::No));
 }
