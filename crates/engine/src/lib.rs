@@ -9,6 +9,7 @@ mod dispatch;
 mod engine;
 mod limit;
 mod outcome;
+pub mod plan;
 pub mod retry;
 
 mod catalog;

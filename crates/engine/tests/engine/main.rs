@@ -7,6 +7,7 @@ mod catalogue;
 mod dispatch;
 mod items;
 mod listen;
+mod plan;
 mod reload;
 mod retry;
 mod scripted;
