@@ -33,6 +33,14 @@ pub(crate) struct Answer {
     pub(crate) attempts: Vec<Attempt>,
 }
 
+/// What has happened to an errand so far.
+#[derive(Debug, Default)]
+struct History {
+    attempts: Vec<Attempt>,
+    /// One attempt whose fate is unknown makes the fate of the call unknown, however the later ones end.
+    may_have_run: bool,
+}
+
 /// A deadline that passed within this time of the first byte says more about the caller than about the upstream.
 const TELLING_SILENCE: Duration = Duration::from_secs(1);
 
@@ -47,20 +55,20 @@ impl Errand<'_> {
         let _permits = self.permits().await?;
         handle.budget.earn();
         let mut pauses = None;
-        let mut attempts = Vec::new();
+        let mut history = History::default();
         loop {
-            let failure = match self.attempt(&mut attempts).await {
-                Ok(reply) => return self.answer(reply, attempts),
+            let failure = match self.attempt(&mut history).await {
+                Ok(reply) => return self.answer(reply, history),
                 Err(failure) => failure,
             };
-            let Some(pause) = self.pause_before_retry(&failure, &attempts, &mut pauses) else {
-                return Err(self.give_up(failure, attempts));
+            let Some(pause) = self.pause_before_retry(&failure, &history.attempts, &mut pauses) else {
+                return Err(self.give_up(failure, history));
             };
             debug!(upstream = %handle.config.key, kind = ?failure.kind, ?pause, "sending again");
             handle.meters.retries.increment(1);
             tokio::select! {
                 () = sleep_until(Instant::now() + pause) => {}
-                () = self.tenant.stop.cancelled() => return Err(self.give_up(failure, attempts)),
+                () = self.tenant.stop.cancelled() => return Err(self.give_up(failure, history)),
             }
         }
     }
@@ -82,7 +90,7 @@ impl Errand<'_> {
     }
 
     /// One attempt. Records it, and tells the breaker.
-    async fn attempt(&self, attempts: &mut Vec<Attempt>) -> Result<UpstreamReply, UpstreamError> {
+    async fn attempt(&self, history: &mut History) -> Result<UpstreamReply, UpstreamError> {
         let handle = self.handle;
         let pass = handle.breaker.admit().map_err(|wait| UpstreamError {
             kind: CallErrorKind::CircuitOpen,
@@ -94,7 +102,7 @@ impl Errand<'_> {
         let exchange = handle.recorder.start();
         let outcome = self.send().await;
         let elapsed = exchange.elapsed();
-        attempts.push(Attempt { failure: outcome.as_ref().err().map(|error| error.kind), elapsed });
+        history.attempts.push(Attempt { failure: outcome.as_ref().err().map(|error| error.kind), elapsed });
         match &outcome {
             Ok(reply) => {
                 exchange.answered(reply.protocol);
@@ -102,6 +110,7 @@ impl Errand<'_> {
                 handle.meters.attempted("answered");
             }
             Err(error) => {
+                history.may_have_run |= error.sent == Sent::Maybe;
                 handle.meters.attempted(error.kind.as_str());
                 if tells_of_outage(error, elapsed) && pass.failed() {
                     handle.meters.breaker_opened.increment(1);
@@ -161,33 +170,29 @@ impl Errand<'_> {
         self.handle.budget.spend().then_some(pause)
     }
 
-    fn answer(&self, reply: UpstreamReply, attempts: Vec<Attempt>) -> Result<Answer, CallError> {
+    fn answer(&self, reply: UpstreamReply, history: History) -> Result<Answer, CallError> {
         let protocol = reply.protocol;
         match reply.outcome {
-            Ok(result) => Ok(Answer { result, protocol, attempts }),
+            Ok(result) => Ok(Answer { result, protocol, attempts: history.attempts }),
             Err(rejection) => {
                 let mut error = CallError::new(CallErrorKind::Rejected, rejection.message.clone())
                     .at(&self.handle.config.key);
-                error.executed = executed_before(&rejection);
+                error.executed =
+                    if history.may_have_run { Executed::Unknown } else { executed_before(&rejection) };
                 if rejection.code == code::INVALID_PARAMS {
                     error.blame = Blame::Caller;
                 }
-                error.attempts = attempts;
+                error.attempts = history.attempts;
                 error.rejection = Some(rejection);
                 Err(error)
             }
         }
     }
 
-    fn give_up(&self, failure: UpstreamError, attempts: Vec<Attempt>) -> CallError {
+    fn give_up(&self, failure: UpstreamError, history: History) -> CallError {
         let mut error = CallError::new(failure.kind, failure.message).at(&self.handle.config.key);
-        // One attempt whose fate is unknown makes the fate of the call unknown, however the later ones ended; but a call
-        // that had such an attempt and was sent again may run twice, so nobody needs to know.
-        error.executed = match failure.sent {
-            Sent::No if attempts.len() <= 1 || self.repeatability == Repeatability::Once => Executed::No,
-            _ => Executed::Unknown,
-        };
-        error.attempts = attempts;
+        error.executed = if history.may_have_run { Executed::Unknown } else { Executed::No };
+        error.attempts = history.attempts;
         error.retry_after = failure.retry_after;
         error.source = failure.source;
         error

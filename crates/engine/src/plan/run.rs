@@ -38,7 +38,7 @@ impl Engine {
             is_started: vec![false; n_steps],
             has_failed: false,
         };
-        run.to_the_end().await;
+        run.finish().await;
         let not_run = |(step, report): (&Step, Option<StepReport>)| {
             report.unwrap_or_else(|| StepReport {
                 id: step.id.clone(),
@@ -51,7 +51,7 @@ impl Engine {
 }
 
 impl<'a> Run<'a> {
-    async fn to_the_end(&mut self) {
+    async fn finish(&mut self) {
         let limits = self.engine.limits(&self.call.endpoint);
         let at_once = if limits.is_none_or(|limits| limits.concurrent) { usize::MAX } else { 1 };
         let mut running: FuturesUnordered<BoxFuture<'a, (usize, Vec<Ended>)>> = FuturesUnordered::new();

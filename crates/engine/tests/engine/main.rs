@@ -5,8 +5,10 @@
 mod batch;
 mod catalogue;
 mod dispatch;
+mod isolation;
 mod items;
 mod listen;
+mod once;
 mod plan;
 mod reload;
 mod retry;
