@@ -12,8 +12,10 @@
 mod bench;
 mod ci;
 mod codegen;
+mod conformance;
 mod deny;
 mod flags;
+mod fuzz;
 mod http;
 mod node;
 mod openapi_check;
@@ -27,8 +29,16 @@ use std::process::ExitCode;
 use crate::flags::{Command, Outcome};
 
 /// Every command, in the order of the help.
-const COMMANDS: &[Command] =
-    &[ci::COMMAND, bench::COMMAND, codegen::COMMAND, deny::COMMAND, openapi_check::COMMAND, peers::COMMAND];
+const COMMANDS: &[Command] = &[
+    ci::COMMAND,
+    bench::COMMAND,
+    codegen::COMMAND,
+    conformance::COMMAND,
+    deny::COMMAND,
+    fuzz::COMMAND,
+    openapi_check::COMMAND,
+    peers::COMMAND,
+];
 
 fn main() -> ExitCode {
     let arguments = std::env::args().skip(1).collect();

@@ -84,7 +84,7 @@ fn nothing_is_left_for_later() {
 fn every_crate_and_module_says_what_it_is() {
     let findings: Vec<_> = files(&["rs"])
         .into_iter()
-        .filter(|(path, _)| !path.ends_with("tests.rs"))
+        .filter(|(path, _)| !path.ends_with("tests.rs") && !path.to_string_lossy().contains("/tests/"))
         .filter(|(_, text)| !text.trim_start().starts_with("//"))
         .map(|(path, _)| format!("{}: begins without a word about itself", path.display()))
         .collect();
@@ -128,7 +128,9 @@ fn every_chore_that_the_documents_name_exists() {
     for (path, text) in files(&["md"]) {
         for rest in text.split("cargo xtask ").skip(1) {
             let name: String = rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '-').collect();
-            if !name.is_empty() && !sources.contains(&format!("name: \"{name}\"")) {
+            if name.starts_with(|c: char| c.is_ascii_lowercase())
+                && !sources.contains(&format!("name: \"{name}\""))
+            {
                 findings.push(format!("{}: no `cargo xtask {name}`", path.display()));
             }
         }
