@@ -10,21 +10,24 @@ mod body;
 mod carrier;
 mod check;
 mod config;
+mod deadline;
 mod documents;
 mod graphql;
 mod guard;
+mod idempotency;
 mod json;
-#[allow(dead_code, reason = "the parts that bridge the eras are wired up one by one")]
 mod mcp;
 mod origin;
 mod percent;
 mod problem;
 mod render;
 mod rest;
+mod rest_stream;
 mod router;
 mod seal;
 mod serve;
 mod service;
+pub mod stdio;
 mod view;
 
 pub use carrier::{Carrier, Deadline};

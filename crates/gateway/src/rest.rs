@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Method, header};
+use futures_util::FutureExt;
+use http::{HeaderMap, Method, header};
 use mpe_engine::{CallContext, ToolCall};
 use mpe_schema::{Operation, SchemaViolation};
 use serde_json::value::RawValue;
 
 use crate::json::{Members, raw_value};
 use crate::problem::{Problem, ProblemType, log_call_error};
+use crate::seal::fingerprint;
 use crate::service::{Inbound, method_not_allowed};
-use crate::{Body, render};
+use crate::{Body, Gateway, render, rest_stream};
 
 /// Answers `POST /tools/{tool}`: the body is the arguments.
 pub(crate) async fn tool(mut inbound: Inbound, tool: String) -> http::Response<Body> {
@@ -119,19 +121,53 @@ async fn call(inbound: &Inbound, tool: String, arguments: Box<RawValue>) -> http
     if let Some(problem) = unlisted(inbound, &tool) {
         return problem.into_response();
     }
+    let key = match idempotency_key(&inbound.parts.headers) {
+        Ok(key) => key,
+        Err(problem) => return problem.into_response(),
+    };
     let call = ToolCall {
         endpoint: inbound.endpoint.clone(),
-        tool: tool.clone(),
+        tool,
         arguments,
         deadline: inbound.deadline,
         check_arguments: true,
         context: Arc::new(CallContext::default()),
     };
-    match inbound.gateway.engine().call(call).await {
+    match key {
+        Some(key) => {
+            let asked = fingerprint(&[inbound.endpoint.as_str(), &call.tool, call.arguments.get()]);
+            let scoped = fingerprint(&[inbound.endpoint.as_str(), &key]);
+            let run = run(inbound.gateway.clone(), call).boxed();
+            inbound.gateway.idempotency().once(&scoped, asked, run).await
+        }
+        None if rest_stream::is_wanted(&inbound.parts.headers) => rest_stream::stream(inbound, call),
+        None => run(inbound.gateway.clone(), call).await,
+    }
+}
+
+async fn run(gateway: Gateway, call: ToolCall) -> http::Response<Body> {
+    let tool = call.tool.clone();
+    match gateway.engine().call(call).await {
         Ok(outcome) => render::response(&outcome),
         Err(error) => {
             log_call_error(&error, &tool);
             Problem::of_call(&error).into_response()
         }
     }
+}
+
+/// The `Idempotency-Key` of a request.
+///
+/// # Errors
+/// 400 for one that is empty, longer than 255 characters, or not visible.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    let key = value.to_str().unwrap_or_default();
+    if (1..=255).contains(&key.len()) {
+        return Ok(Some(key.to_owned()));
+    }
+    Err(Problem::new(
+        ProblemType::BadRequest,
+        "the header Idempotency-Key is not 1 to 255 visible characters",
+    ))
 }

@@ -17,6 +17,8 @@ pub(crate) enum Face {
     GraphqlSdl,
     Livez,
     Mcp,
+    McpMessages,
+    McpSse,
     Metrics,
     OpenApiJson,
     OpenApiYaml,
@@ -58,7 +60,8 @@ impl Face {
     /// The methods served there.
     pub(crate) fn methods(self) -> &'static [Method] {
         match self {
-            Self::Batch | Self::Tool => &[Method::POST],
+            Self::Batch | Self::McpMessages | Self::Tool => &[Method::POST],
+            Self::McpSse => &[Method::GET],
             Self::Graphql => &[Method::GET, Method::POST],
             Self::Mcp => &[Method::GET, Method::POST, Method::DELETE],
             Self::GraphqlSdl
@@ -78,7 +81,7 @@ impl Face {
             Self::Batch => "batch",
             Self::Graphql | Self::GraphqlSdl => "graphql",
             Self::Livez | Self::Readyz | Self::Metrics | Self::Performance => "admin",
-            Self::Mcp => "mcp",
+            Self::Mcp | Self::McpMessages | Self::McpSse => "mcp",
             Self::OpenApiJson | Self::OpenApiYaml | Self::Tools => "documents",
             Self::Tool => "rest",
         }
@@ -108,12 +111,14 @@ pub(crate) fn fixed(path: &str) -> Option<Fixed> {
             ("/graphql", Face::Graphql),
             ("/livez", Face::Livez),
             ("/mcp", Face::Mcp),
+            ("/messages", Face::McpMessages),
             ("/metrics", Face::Metrics),
             ("/openapi.json", Face::OpenApiJson),
             ("/openapi.yaml", Face::OpenApiYaml),
             ("/performance", Face::Performance),
             ("/readyz", Face::Readyz),
             ("/schema.graphql", Face::GraphqlSdl),
+            ("/sse", Face::McpSse),
             ("/tools", Face::Tools),
             ("/tools/{tool}", Face::Tool),
         ] {

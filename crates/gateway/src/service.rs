@@ -16,16 +16,18 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::carrier::{BoundToLoopback, Carrier, Deadline};
+use crate::carrier::{BoundToLoopback, Carrier};
 use crate::check::SchemaCheckers;
 use crate::guard::{self, Guarded};
+use crate::idempotency::Idempotency;
 use crate::mcp::held::HeldCalls;
+use crate::mcp::http_sse::Channels;
 use crate::mcp::sessions::Sessions;
 use crate::problem::{Problem, ProblemType};
 use crate::router::{self, Face, Fixed};
 use crate::seal::Sealer;
 use crate::view::{FaceDerive, View, view_of};
-use crate::{GatewayConfig, admin, batch, body, documents, graphql, mcp, origin, rest};
+use crate::{GatewayConfig, admin, batch, body, deadline, documents, graphql, mcp, origin, rest};
 
 /// Any error a body may end with.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -45,6 +47,8 @@ struct Inner {
     sealer: Arc<Sealer>,
     sessions: Sessions,
     held: HeldCalls,
+    channels: Channels,
+    idempotency: Idempotency,
     requests: Arc<Semaphore>,
     listeners: Arc<Semaphore>,
     draining: CancellationToken,
@@ -88,6 +92,8 @@ impl Gateway {
             sealer,
             sessions: Sessions::default(),
             held: HeldCalls::default(),
+            channels: Channels::default(),
+            idempotency: Idempotency::default(),
             requests,
             listeners,
             draining: CancellationToken::new(),
@@ -110,7 +116,7 @@ impl Gateway {
 
     /// Answers one request; every failure is a well-formed answer.
     ///
-    /// A [`Carrier`] or [`Deadline`] among the request's extensions is heeded.
+    /// A [`Carrier`] or [`Deadline`](crate::Deadline) among the request's extensions is heeded.
     ///
     /// # Cancel safety
     /// Dropping the future or the response body cancels the call behind it.
@@ -173,10 +179,12 @@ impl Gateway {
         }
         let snapshot = self.inner.engine.snapshot(&scoped.endpoint);
         let Some(view) = snapshot.as_deref().and_then(view_of) else {
-            let detail = format!("there is no endpoint {}", scoped.endpoint);
-            return ("none", Problem::new(ProblemType::UnknownEndpoint, detail).into_response());
+            return ("none", unknown_endpoint(&scoped.endpoint).into_response());
         };
-        let deadline = parts.extensions.get::<Deadline>().map(|deadline| deadline.0);
+        let deadline = match deadline::of(&parts) {
+            Ok(deadline) => deadline,
+            Err(problem) => return ("none", problem.into_response()),
+        };
         let inbound = Inbound {
             gateway: self.clone(),
             endpoint: scoped.endpoint,
@@ -212,6 +220,14 @@ impl Gateway {
         Arc::clone(&self.inner.listeners).try_acquire_owned().ok()
     }
 
+    pub(crate) fn channels(&self) -> &Channels {
+        &self.inner.channels
+    }
+
+    pub(crate) fn idempotency(&self) -> &Idempotency {
+        &self.inner.idempotency
+    }
+
     pub(crate) fn held(&self) -> &HeldCalls {
         &self.inner.held
     }
@@ -240,6 +256,8 @@ async fn dispatch(inbound: Inbound, fixed: Fixed) -> http::Response<Body> {
         Face::Livez => admin::livez(),
         // Boxed, because its future is by far the largest and every other face would carry its size.
         Face::Mcp => Box::pin(mcp::handle(inbound)).await,
+        Face::McpMessages => Box::pin(mcp::http_sse::post(inbound)).await,
+        Face::McpSse => mcp::http_sse::open(&inbound),
         Face::Metrics => admin::metrics(&inbound),
         Face::OpenApiJson | Face::OpenApiYaml => documents::openapi(&inbound, face),
         Face::Performance => admin::performance(&inbound),
@@ -258,6 +276,10 @@ pub(crate) fn method_not_allowed(methods: &[Method]) -> http::Response<Body> {
         Ok(allow) => problem.with_header(header::ALLOW, allow).into_response(),
         Err(_) => problem.into_response(),
     }
+}
+
+fn unknown_endpoint(endpoint: &EndpointId) -> Problem {
+    Problem::new(ProblemType::UnknownEndpoint, format!("there is no endpoint {endpoint}"))
 }
 
 fn is_read(method: &Method) -> bool {
@@ -283,6 +305,30 @@ fn hold_place(response: http::Response<Body>, place: OwnedSemaphorePermit) -> ht
 }
 
 impl Inbound {
+    /// A request of the MCP face that came over a channel of its own.
+    ///
+    /// # Errors
+    /// There is no such endpoint.
+    pub(crate) fn over_channel(
+        gateway: &Gateway,
+        endpoint: &EndpointId,
+        parts: http::request::Parts,
+        body: Body,
+    ) -> Result<Self, Problem> {
+        let snapshot = gateway.engine().snapshot(endpoint);
+        let view = snapshot.as_deref().and_then(view_of);
+        let view = view.ok_or_else(|| unknown_endpoint(endpoint))?;
+        Ok(Self {
+            gateway: gateway.clone(),
+            endpoint: endpoint.clone(),
+            view,
+            parts,
+            deadline: None,
+            carrier: Some(Carrier::Message),
+            body: Mutex::new(Some(body)),
+        })
+    }
+
     /// The whole body, read once.
     ///
     /// # Errors

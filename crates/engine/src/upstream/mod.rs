@@ -19,7 +19,6 @@ mod listener;
 mod message;
 mod notices;
 mod stdio;
-mod subscription;
 #[cfg(test)]
 mod testing;
 

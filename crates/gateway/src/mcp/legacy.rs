@@ -17,7 +17,6 @@ use super::routing::{self, Relayed};
 use super::rpc::{Answer, Refusal};
 use super::sessions::{Session, Token};
 use super::{accepted, passing_meta, reads_streams};
-use crate::carrier::Carrier;
 use crate::json::{Members, ObjectWriter};
 use crate::problem::{Problem, ProblemType};
 use crate::service::Inbound;
@@ -49,13 +48,15 @@ impl Scope {
         };
         let session_id = session_id.to_str().unwrap_or_default();
         let token = Token::open(inbound.gateway.sealer(), inbound.endpoint.as_str(), session_id);
-        let token = token.ok_or_else(|| {
-            Refusal::new(code::INVALID_REQUEST, "the session is unknown or has ended; initialize again")
-                .with_status(StatusCode::NOT_FOUND)
-        })?;
-        let session = inbound.gateway.sessions().of(&token);
+        let token = token.ok_or_else(unknown_session)?;
+        let session = inbound.gateway.sessions().of(&token).ok_or_else(unknown_session)?;
         Ok(Self { version: token.version(), session: Some(session), token: Some(token) })
     }
+}
+
+fn unknown_session() -> Refusal {
+    Refusal::new(code::INVALID_REQUEST, "the session is unknown or has ended; initialize again")
+        .with_status(StatusCode::NOT_FOUND)
 }
 
 /// Answers `initialize`.
@@ -204,7 +205,7 @@ fn caller(
         progress_token: progress_token(&meta)?,
         input_responses: None,
         request_state: None,
-        stream: reads_streams(&inbound.parts.headers) && inbound.carrier != Some(Carrier::Message),
+        stream: reads_streams(inbound),
         session: scope.session.clone(),
         deadline: inbound.deadline,
     })
@@ -311,9 +312,20 @@ async fn answer_in_batch(inbound: &Inbound, scope: &Scope, request: Request) -> 
     }
 }
 
-/// Answers DELETE: a sealed token cannot be taken back, and what ended has to stay ended.
-pub(crate) fn end() -> http::Response<Body> {
-    method_not_allowed("sessions end by themselves")
+/// Answers DELETE. What ended has to stay ended, and a sealed token cannot be taken back: so sessions are ended by
+/// remembering that they are, where no other replica shares the key, and end by themselves where one may.
+pub(crate) fn end(inbound: &Inbound) -> http::Response<Body> {
+    match Scope::of(inbound) {
+        Ok(Scope { token: Some(token), .. }) if inbound.gateway.config().secret.is_none() => {
+            if inbound.gateway.sessions().end(&token) {
+                body::status_only(StatusCode::NO_CONTENT)
+            } else {
+                method_not_allowed("too many sessions have ended; this one ends by itself")
+            }
+        }
+        Ok(_) => method_not_allowed("sessions end by themselves"),
+        Err(refusal) => refusal.into_response(None),
+    }
 }
 
 pub(super) fn method_not_allowed(detail: &str) -> http::Response<Body> {

@@ -87,7 +87,7 @@ pub(crate) async fn legacy(inbound: &Inbound) -> http::Response<Body> {
         Ok(scope) => scope,
         Err(refusal) => return refusal.into_response(None),
     };
-    let Some(session) = scope.session.filter(|_| reads_streams(&inbound.parts.headers)) else {
+    let Some(session) = scope.session.filter(|_| reads_streams(inbound)) else {
         return legacy::method_not_allowed("a stream is served to a session that accepts text/event-stream");
     };
     let Some(place) = gateway.listener_place() else { return full(gateway).into_response(None) };

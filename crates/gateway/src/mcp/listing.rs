@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::rpc::Refusal;
 use crate::json::{Members, ObjectWriter};
-use crate::seal::{Purpose, Sealer, fingerprint};
+use crate::seal::{Purpose, Sealer};
 use crate::service::Inbound;
 
 /// One list in pages.
@@ -20,8 +20,6 @@ pub(crate) struct Listing {
     key: &'static str,
     revision: String,
     pages: Vec<Page>,
-    /// Equal for equal items.
-    digest: String,
 }
 
 /// A part of a list: `"key":[…]`, and `,"nextCursor":"…"` where another follows.
@@ -99,12 +97,7 @@ impl Listing {
                 Page { items: Bytes::from(bytes) }
             })
             .collect();
-        Self { key, revision, pages, digest: fingerprint(&items) }
-    }
-
-    /// Whether the other list has the same items.
-    pub(crate) fn is_same(&self, other: &Self) -> bool {
-        self.digest == other.digest
+        Self { key, revision, pages }
     }
 
     /// The page a cursor names; without one, the first.

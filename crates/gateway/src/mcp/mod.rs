@@ -4,10 +4,12 @@
 //! Everything that reaches an upstream goes through [`call`].
 
 pub(crate) mod call;
+pub(crate) mod conversation;
 pub(crate) mod events;
 pub(crate) mod exchange;
 pub(crate) mod headers;
 pub(crate) mod held;
+pub(crate) mod http_sse;
 pub(crate) mod legacy;
 pub(crate) mod listen;
 pub(crate) mod listing;
@@ -25,6 +27,7 @@ use mpe_mcp_protocol::meta::key;
 use mpe_mcp_protocol::version::{Era, ProtocolVersion};
 use serde_json::value::RawValue;
 
+use crate::carrier::Carrier;
 use crate::json::Members;
 use crate::service::Inbound;
 use crate::{Body, body};
@@ -45,7 +48,7 @@ enum Reading {
 pub(crate) async fn handle(inbound: Inbound) -> http::Response<Body> {
     match inbound.parts.method {
         Method::GET => listen::legacy(&inbound).await,
-        Method::DELETE => legacy::end(),
+        Method::DELETE => legacy::end(&inbound),
         _ => post(inbound).await,
     }
 }
@@ -124,7 +127,14 @@ fn refuse_media_type(headers: &HeaderMap) -> Option<Refusal> {
 }
 
 /// Whether the caller reads event streams. One that says nothing is taken to.
-fn reads_streams(headers: &HeaderMap) -> bool {
+fn reads_streams(inbound: &Inbound) -> bool {
+    if inbound.parts.extensions.get::<conversation::OverChannel>().is_some() {
+        return true;
+    }
+    inbound.carrier != Some(Carrier::Message) && accepts_streams(&inbound.parts.headers)
+}
+
+fn accepts_streams(headers: &HeaderMap) -> bool {
     let mut values = headers.get_all(header::ACCEPT).iter().peekable();
     if values.peek().is_none() {
         return true;

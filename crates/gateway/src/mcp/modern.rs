@@ -186,7 +186,7 @@ fn caller(inbound: &Inbound, request: &Request, checked: &Checked<'_>) -> Result
         progress_token: progress_token(meta)?,
         input_responses: input_responses.map(ToOwned::to_owned),
         request_state,
-        stream: reads_streams(&inbound.parts.headers) && inbound.carrier != Some(Carrier::Message),
+        stream: reads_streams(inbound),
         session: None,
         deadline: inbound.deadline,
     })

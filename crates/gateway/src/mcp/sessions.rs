@@ -24,6 +24,9 @@ use crate::seal::{Purpose, Sealer, random_name};
 /// costs it its log level, nothing else.
 const MAX_SESSIONS: usize = 10_000;
 
+/// Ended sessions that are remembered.
+const MAX_ENDED: usize = 100_000;
+
 /// Calls of one session that can be cancelled, and questions it can be asked, at a time.
 const MAX_PER_SESSION: usize = 1024;
 
@@ -65,6 +68,8 @@ pub(crate) struct Session {
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     by_id: Mutex<HashMap<String, Arc<Session>>>,
+    /// Sessions that were ended, each until its token expires by itself.
+    ended: Mutex<HashMap<String, u64>>,
 }
 
 /// A call that `notifications/cancelled` may end; forgotten when dropped.
@@ -119,12 +124,35 @@ pub(crate) fn now() -> u64 {
 // === impl Sessions ===
 
 impl Sessions {
-    /// What is remembered of the token's session; remembered from now on if nothing was.
-    pub(crate) fn of(&self, token: &Token) -> Arc<Session> {
+    /// Ends a session for good. False when too many have ended lately to remember one more.
+    pub(crate) fn end(&self, token: &Token) -> bool {
+        {
+            let mut ended = lock(&self.ended);
+            if ended.len() >= MAX_ENDED {
+                let now = now();
+                ended.retain(|_, expires| *expires > now);
+            }
+            if ended.len() >= MAX_ENDED {
+                return false;
+            }
+            ended.insert(token.id.clone(), token.expires);
+        }
+        let session = lock(&self.by_id).remove(&token.id);
+        if let Some(session) = session {
+            session.close();
+        }
+        true
+    }
+
+    /// What is remembered of the token's session; remembered from now on if nothing was. `None`: it was ended.
+    pub(crate) fn of(&self, token: &Token) -> Option<Arc<Session>> {
+        if lock(&self.ended).contains_key(&token.id) {
+            return None;
+        }
         let mut by_id = lock(&self.by_id);
         if let Some(session) = by_id.get(&token.id) {
             *lock(&session.used) = Instant::now();
-            return Arc::clone(session);
+            return Some(Arc::clone(session));
         }
         if by_id.len() >= MAX_SESSIONS {
             forget_one(&mut by_id);
@@ -138,7 +166,7 @@ impl Sessions {
             used: Mutex::new(Instant::now()),
         });
         by_id.insert(token.id.clone(), Arc::clone(&session));
-        session
+        Some(session)
     }
 }
 
@@ -252,6 +280,16 @@ impl Session {
         self.subscriptions.subscribe()
     }
 
+    /// Ends its listening stream and its calls.
+    fn close(&self) {
+        if let Some(stream) = lock(&self.listening).take() {
+            stream.cancel();
+        }
+        for call in lock(&self.running).values() {
+            call.cancel();
+        }
+    }
+
     /// Makes the caller's stream the session's only listening one; an earlier one ends.
     pub(crate) fn listen(&self) -> CancellationToken {
         let token = CancellationToken::new();
@@ -318,9 +356,18 @@ mod tests {
         assert!(id.bytes().all(|byte| (0x21..=0x7e).contains(&byte)), "{id}");
     }
 
+    #[test]
+    fn an_ended_session_stays_ended() {
+        let sessions = Sessions::default();
+        let token = token(Duration::from_secs(60));
+        assert!(sessions.of(&token).is_some());
+        assert!(sessions.end(&token));
+        assert!(sessions.of(&token).is_none());
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_question_goes_out_on_the_stream_and_its_answer_comes_back() {
-        let session = Sessions::default().of(&token(Duration::from_secs(60)));
+        let session = Sessions::default().of(&token(Duration::from_secs(60))).unwrap();
         let (stream, mut sent) = mpsc::channel(4);
         let asking = session.ask(&stream, "roots/list", None);
         let answering = async {
@@ -336,14 +383,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_question_nobody_answers_ends() {
-        let session = Sessions::default().of(&token(Duration::from_secs(60)));
+        let session = Sessions::default().of(&token(Duration::from_secs(60))).unwrap();
         let (stream, _sent) = mpsc::channel(4);
         assert!(session.ask(&stream, "roots/list", None).await.is_err());
     }
 
     #[test]
     fn only_a_call_under_way_can_be_cancelled() {
-        let session = Sessions::default().of(&token(Duration::from_secs(60)));
+        let session = Sessions::default().of(&token(Duration::from_secs(60))).unwrap();
         let call = session.cancellable(&Id::Integer(1));
         session.cancel(&Id::String("1".into()));
         assert!(!call.token.is_cancelled());

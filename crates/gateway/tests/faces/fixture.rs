@@ -1,13 +1,14 @@
 //! A gateway over one upstream that does what its tools' names say, and requests to it.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http_body_util::{BodyExt, Full};
-use mpe_engine::upstream::{Introduction, Upstream, UpstreamError, UpstreamReply, UpstreamRequest};
+use mpe_engine::upstream::{Change, Introduction, Upstream, UpstreamError, UpstreamReply, UpstreamRequest};
 use mpe_engine::{CallErrorKind, EndpointConfig, EndpointId, Engine, Target, UpstreamConfig};
 use mpe_gateway::{EndpointView, Gateway, GatewayConfig};
 use mpe_mcp_protocol::jsonrpc::{ErrorObject, Notification};
@@ -17,6 +18,7 @@ use mpe_schema::{PathTemplate, ResponseMapping};
 use mpe_transport::Sent;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 pub(crate) fn raw(json: &str) -> Box<RawValue> {
@@ -27,9 +29,27 @@ pub(crate) fn raw(json: &str) -> Box<RawValue> {
 #[derive(Default)]
 pub(crate) struct Scripted {
     pub(crate) seen: Mutex<Vec<UpstreamRequest>>,
+    changes: Mutex<Option<mpsc::Sender<Change>>>,
+    watched: Mutex<Vec<String>>,
+    more_tools: AtomicBool,
 }
 
 impl Scripted {
+    /// Lists one tool more from now on, and says so.
+    pub(crate) fn add_a_tool(&self) {
+        self.more_tools.store(true, Ordering::SeqCst);
+        self.announce(Change::Tools);
+    }
+
+    pub(crate) fn announce(&self, change: Change) {
+        self.changes.lock().unwrap().as_ref().expect("somebody listens").try_send(change).unwrap();
+    }
+
+    /// The resources it was asked to watch.
+    pub(crate) fn watched(&self) -> Vec<String> {
+        self.watched.lock().unwrap().clone()
+    }
+
     /// The tool calls it saw.
     pub(crate) fn calls(&self) -> Vec<UpstreamRequest> {
         let seen = self.seen.lock().unwrap();
@@ -66,7 +86,9 @@ impl Upstream for Scripted {
         Box::pin(async {
             Ok(Introduction {
                 version: ProtocolVersion::LATEST,
-                capabilities: Arc::from(raw(r#"{"tools":{}}"#)),
+                capabilities: Arc::from(raw(
+                    r#"{"tools":{},"prompts":{},"resources":{"subscribe":true},"completions":{}}"#,
+                )),
                 server_info: None,
                 instructions: Some(Arc::from("be kind")),
             })
@@ -77,12 +99,47 @@ impl Upstream for Scripted {
         self.seen.lock().unwrap().push(request.clone());
         Box::pin(async move {
             match request.method.as_ref() {
-                "tools/list" => Ok(ok(&json!({"tools": tools()}).to_string())),
+                "tools/list" => {
+                    let mut tools = tools();
+                    if self.more_tools.load(Ordering::SeqCst) {
+                        let added = json!({"name": "added", "inputSchema": {"type": "object"}});
+                        tools.as_array_mut().unwrap().push(added);
+                    }
+                    Ok(ok(&json!({"tools": tools}).to_string()))
+                }
                 "tools/call" => call(&request).await,
+                "prompts/list" => Ok(ok(r#"{"prompts":[{"name":"greet","x":1.0}]}"#)),
+                "resources/list" => Ok(ok(r#"{"resources":[{"uri":"test://a","name":"a"}]}"#)),
+                "resources/templates/list" => {
+                    Ok(ok(r#"{"resourceTemplates":[{"uriTemplate":"test://t/{id}","name":"t"}]}"#))
+                }
+                "resources/read" => Ok(read(&request)),
+                "prompts/get" | "completion/complete" => {
+                    Ok(ok(&format!(r#"{{"echo":{}}}"#, request.params.as_ref().unwrap().get())))
+                }
                 other => Ok(rejected(-32601, other)),
             }
         })
     }
+
+    fn changes(&self) -> Option<mpsc::Receiver<Change>> {
+        let (sender, receiver) = mpsc::channel(16);
+        *self.changes.lock().unwrap() = Some(sender);
+        Some(receiver)
+    }
+
+    fn watch_resources(&self, uris: Vec<String>, _: Instant) -> BoxFuture<'_, Vec<String>> {
+        self.watched.lock().unwrap().clone_from(&uris);
+        Box::pin(async { uris })
+    }
+}
+
+fn read(request: &UpstreamRequest) -> UpstreamReply {
+    let params = request.params.as_ref().unwrap().get();
+    if params.contains("missing") {
+        return UpstreamReply { outcome: Err(ErrorObject::new(-32002, "gone".to_owned())), protocol: None };
+    }
+    ok(&format!(r#"{{"contents":[{{"uri":"test://a","text":"x"}}],"echo":{params}}}"#))
 }
 
 fn ok(result: &str) -> UpstreamReply {
@@ -261,6 +318,22 @@ impl Fixture {
     pub(crate) async fn legacy_post(&self, session: Option<&str>, body: &str) -> Answer {
         self.send(legacy_request(session).body(body).unwrap()).await
     }
+}
+
+/// The next event's message of a stream that goes on.
+pub(crate) async fn next_event(body: &mut mpe_gateway::Body) -> Value {
+    loop {
+        let frame = body.frame().await.expect("the stream goes on").unwrap();
+        let text = String::from_utf8(frame.into_data().unwrap().to_vec()).unwrap();
+        if let Some((_, data)) = text.split_once("data: ") {
+            return serde_json::from_str(data).unwrap_or_else(|_| Value::from(data.trim()));
+        }
+    }
+}
+
+/// A request's body.
+pub(crate) fn body(text: &str) -> mpe_gateway::Body {
+    Full::new(Bytes::from(text.to_owned())).map_err(|never| match never {}).boxed_unsync()
 }
 
 /// The head of a legacy POST.

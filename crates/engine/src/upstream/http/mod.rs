@@ -12,7 +12,6 @@ use mpe_mcp_protocol::version::{Era, ProtocolVersion};
 use mpe_transport::{Pool, Sent};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, timeout_at};
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
 
@@ -21,15 +20,12 @@ use super::{Change, Introduction, Notices, Upstream, UpstreamError, UpstreamRepl
 use crate::CallContext;
 
 mod legacy;
-mod listen;
 mod modern;
 mod pump;
 mod reader;
 mod session;
-mod standing;
 mod wire;
 
-use listen::Listening;
 use session::{Session, Sessions};
 use wire::Wire;
 
@@ -52,18 +48,15 @@ pub struct HttpTarget<'a> {
 }
 
 struct Inner {
-    wire: Arc<Wire>,
+    wire: Wire,
     pinned: Option<ProtocolVersion>,
     found: ArcSwapOption<Found>,
     /// Held by the one call that probes; everybody else waits for it.
     probing: tokio::sync::Mutex<()>,
     sessions: Sessions,
-    notices: Arc<Notices>,
-    listening: Listening,
+    notices: Notices,
     last_id: AtomicI64,
     tasks: TaskTracker,
-    /// Ends what listens in the background.
-    stop: CancellationToken,
     /// Bounds the work that outlives its call.
     afterwards: Arc<Semaphore>,
 }
@@ -88,16 +81,14 @@ impl HttpUpstream {
         let wire = Wire::new(pool.clone(), target.url, target.wire, target.headers)?;
         Ok(Self {
             inner: Arc::new(Inner {
-                wire: Arc::new(wire),
+                wire,
                 pinned: target.pinned,
                 found: ArcSwapOption::empty(),
                 probing: tokio::sync::Mutex::default(),
                 sessions: Sessions::default(),
-                notices: Arc::default(),
-                listening: Listening::default(),
+                notices: Notices::default(),
                 last_id: AtomicI64::new(0),
                 tasks: TaskTracker::new(),
-                stop: CancellationToken::new(),
                 afterwards: Arc::new(Semaphore::new(MAX_AFTERWARDS)),
             }),
         })
@@ -130,18 +121,11 @@ impl Upstream for HttpUpstream {
     }
 
     fn changes(&self) -> Option<mpsc::Receiver<Change>> {
-        let changes = self.inner.notices.listen();
-        listen::start(&self.inner);
-        Some(changes)
-    }
-
-    fn watch_resources(&self, uris: Vec<String>, deadline: Instant) -> BoxFuture<'_, Vec<String>> {
-        Box::pin(listen::watch_resources(&self.inner, uris, deadline))
+        Some(self.inner.notices.listen())
     }
 
     fn close(&self, deadline: Instant) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            self.inner.stop.cancel();
             for session in self.inner.sessions.take_all() {
                 self.inner.retire(session);
             }
@@ -154,12 +138,6 @@ impl Upstream for HttpUpstream {
 }
 
 // === impl Inner ===
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        self.stop.cancel();
-    }
-}
 
 impl Inner {
     fn next_id(&self) -> Id {

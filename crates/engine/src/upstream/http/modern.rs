@@ -1,8 +1,7 @@
 //! Requests in the modern era: no session, everything in the request itself.
 
-use bytes::Bytes;
+use http::StatusCode;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
-use http::{Request, StatusCode};
 use mpe_mcp_protocol::header::{
     MCP_METHOD, MCP_NAME, MCP_PARAM_PREFIX, MCP_PROTOCOL_VERSION, encode_value, named_member,
 };
@@ -23,8 +22,10 @@ pub(super) async fn request(
     version: ProtocolVersion,
     request: &UpstreamRequest,
 ) -> Result<UpstreamReply, UpstreamError> {
-    let (mut listener, http) = prepare(inner, version, request)?;
-    let id = listener.id().clone();
+    let id = inner.next_id();
+    let mut listener = Listener::new(&request.context, &id);
+    let mut http = inner.wire.post(message::modern(version, &id, request, &listener));
+    *http.headers_mut() = headers(http.headers().clone(), version, request)?;
     let mut answer = inner.wire.send(http, request.deadline).await?;
     if !answer.status.is_success() {
         return refused(inner, &mut answer, &id).await;
@@ -43,19 +44,6 @@ pub(super) async fn request(
     }
 }
 
-/// The HTTP request, and who hears what comes before its reply.
-pub(super) fn prepare(
-    inner: &Inner,
-    version: ProtocolVersion,
-    request: &UpstreamRequest,
-) -> Result<(Listener, Request<Bytes>), UpstreamError> {
-    let id = inner.next_id();
-    let listener = Listener::new(&request.context, &id);
-    let mut http = inner.wire.post(message::modern(version, &id, request, &listener));
-    add_headers(http.headers_mut(), version, request)?;
-    Ok((listener, http))
-}
-
 /// Sends one request and says what came, without judging it.
 ///
 /// # Errors
@@ -65,8 +53,10 @@ pub(super) async fn ask(
     version: ProtocolVersion,
     request: &UpstreamRequest,
 ) -> Result<(StatusCode, Option<Outcome>), UpstreamError> {
-    let (mut listener, http) = prepare(inner, version, request)?;
-    let id = listener.id().clone();
+    let id = inner.next_id();
+    let mut listener = Listener::new(&request.context, &id);
+    let mut http = inner.wire.post(message::modern(version, &id, request, &listener));
+    *http.headers_mut() = headers(http.headers().clone(), version, request)?;
     let mut answer = inner.wire.send(http, request.deadline).await?;
     if !answer.status.is_success() {
         return Ok((answer.status, answer.explanation().await.map(|(_, error)| Err(error))));
@@ -115,11 +105,11 @@ fn own_error(inner: &Inner, outcome: Outcome) -> Result<Outcome, UpstreamError> 
 }
 
 /// The headers that repeat what the body says.
-fn add_headers(
-    headers: &mut HeaderMap,
+fn headers(
+    mut headers: HeaderMap,
     version: ProtocolVersion,
     request: &UpstreamRequest,
-) -> Result<(), UpstreamError> {
+) -> Result<HeaderMap, UpstreamError> {
     headers.insert(MCP_PROTOCOL_VERSION, HeaderValue::from_static(version.as_str()));
     headers.insert(MCP_METHOD, value(&request.method)?);
     if let Some(member) = named_member(&request.method)
@@ -139,7 +129,7 @@ fn add_headers(
         value.set_sensitive(true);
         headers.insert(name, value);
     }
-    Ok(())
+    Ok(headers)
 }
 
 fn value(text: &str) -> Result<HeaderValue, UpstreamError> {

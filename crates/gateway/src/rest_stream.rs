@@ -1,0 +1,126 @@
+//! A REST call as an event stream, for callers that accept `text/event-stream`: `progress` and `log` events while the tool
+//! runs, then `result` with the value, or `problem`.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt};
+use http::{HeaderMap, StatusCode, header};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use mpe_engine::{CallContext, CallEvents, OutcomeKind, ToolCall};
+use mpe_mcp_protocol::jsonrpc::{ErrorObject, Notification, code};
+use mpe_mcp_protocol::sse;
+use serde_json::value::RawValue;
+use tokio::sync::mpsc;
+
+use crate::json::one_line;
+use crate::mcp::exchange::stream_response;
+use crate::problem::{Problem, log_call_error};
+use crate::service::Inbound;
+use crate::{Body, render};
+
+/// Events that may wait for a slow reader; progress beyond it is dropped.
+const EVENT_QUEUE: usize = 64;
+
+/// Whether the caller asks for events, by name: `*/*` asks for a plain answer.
+pub(crate) fn is_wanted(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|range| {
+            range.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("text/event-stream")
+        })
+}
+
+/// Runs the call and streams what happens.
+pub(crate) fn stream(inbound: &Inbound, mut call: ToolCall) -> http::Response<Body> {
+    let (events, heard) = mpsc::channel(EVENT_QUEUE);
+    call.context = Arc::new(CallContext {
+        wants_progress: true,
+        log_level: Some("info".to_owned()),
+        events: Some(Arc::new(Ear(events))),
+        ..CallContext::default()
+    });
+    let gateway = inbound.gateway.clone();
+    let tool = call.tool.clone();
+    let running = async move {
+        match gateway.engine().call(call).await {
+            Ok(outcome) if outcome.kind == OutcomeKind::Complete => {
+                event("result", render::value(&outcome.result).get().as_bytes().to_vec())
+            }
+            Ok(outcome) => event("problem", render::failure(&outcome).to_json().get().as_bytes().to_vec()),
+            Err(error) => {
+                log_call_error(&error, &tool);
+                event("problem", Problem::of_call(&error).to_json().get().as_bytes().to_vec())
+            }
+        }
+    };
+    let happening = Happening { heard, running: Some(running.boxed()), last: None };
+    let events = futures_util::stream::unfold(happening, |mut happening| async {
+        let event = happening.next().await?;
+        Some((event, happening))
+    });
+    let frames = events.map(|bytes| Ok::<_, std::convert::Infallible>(Frame::data(bytes)));
+    let mut response =
+        stream_response(StreamBody::new(frames).map_err(|never| match never {}).boxed_unsync());
+    *response.status_mut() = StatusCode::OK;
+    response
+}
+
+/// A call under way and what it says.
+struct Happening {
+    heard: mpsc::Receiver<Bytes>,
+    running: Option<BoxFuture<'static, Bytes>>,
+    last: Option<Bytes>,
+}
+
+impl Happening {
+    /// The next event. What was heard stands before the last one, which ends it.
+    async fn next(&mut self) -> Option<Bytes> {
+        if let Some(running) = &mut self.running {
+            tokio::select! {
+                biased;
+                Some(event) = self.heard.recv() => return Some(event),
+                last = running => self.last = Some(last),
+            }
+            self.running = None;
+        }
+        self.heard.try_recv().ok().or_else(|| self.last.take())
+    }
+}
+
+fn event(name: &str, data: Vec<u8>) -> Bytes {
+    let mut event = Vec::new();
+    sse::encode(&mut event, Some(name), None, &one_line(data));
+    Bytes::from(event)
+}
+
+/// Puts what the call says on its stream.
+struct Ear(mpsc::Sender<Bytes>);
+
+impl CallEvents for Ear {
+    fn notify(&self, notification: Notification) {
+        let name = match notification.method.as_str() {
+            "notifications/progress" => "progress",
+            "notifications/message" => "log",
+            _ => return,
+        };
+        let data = notification.params.as_deref().map_or("{}", RawValue::get).as_bytes().to_vec();
+        if self.0.try_send(event(name, data)).is_err() {
+            metrics::counter!("mpe_gateway_dropped_notifications_total").increment(1);
+        }
+    }
+
+    fn ask<'a>(
+        &'a self,
+        method: &'a str,
+        _params: Option<Box<RawValue>>,
+    ) -> BoxFuture<'a, Result<Box<RawValue>, ErrorObject>> {
+        let error = ErrorObject::new(code::METHOD_NOT_FOUND, format!("the caller cannot answer {method}"));
+        std::future::ready(Err(error)).boxed()
+    }
+}

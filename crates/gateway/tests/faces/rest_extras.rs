@@ -1,0 +1,83 @@
+//! Deadlines, event streams, idempotency keys.
+
+use serde_json::{Value, json};
+
+use crate::fixture::{Answer, Fixture};
+
+async fn call(fixture: &Fixture, tool: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    let mut request = http::Request::post(format!("/tools/{tool}"));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    fixture.send(request.body(body).unwrap()).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_may_stop_waiting_earlier() {
+    let fixture = Fixture::new().await;
+    let began = tokio::time::Instant::now();
+    let answer = call(&fixture, "hang", &[("x-request-timeout", "1.5")], "{}").await;
+    assert_eq!((answer.status, began.elapsed().as_millis()), (504, 1500));
+    assert_eq!(call(&fixture, "hang", &[("x-request-timeout", "soon")], "{}").await.status, 400);
+}
+
+#[tokio::test(start_paused = true)]
+async fn progress_comes_as_events_when_asked_for() {
+    let fixture = Fixture::new().await;
+    let answer = call(&fixture, "progress", &[("accept", "text/event-stream")], "{}").await;
+    let names: Vec<_> = answer.body.lines().filter_map(|line| line.strip_prefix("event: ")).collect();
+    assert_eq!(names, ["progress", "log", "progress", "log", "progress", "log", "result"], "{}", answer.body);
+    assert!(answer.body.ends_with("data: \"done\"\n\n"), "{}", answer.body);
+    let failed = call(&fixture, "fail", &[("accept", "text/event-stream")], "{}").await;
+    assert!(failed.body.starts_with("event: problem\n"), "{}", failed.body);
+    let plain = call(&fixture, "progress", &[("accept", "*/*")], "{}").await;
+    assert_eq!(plain.body, "done");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_runs_its_request_once() {
+    let fixture = Fixture::new().await;
+    let key = [("idempotency-key", "k-1")];
+    let (first, second) =
+        tokio::join!(call(&fixture, "slow", &key, "{}"), call(&fixture, "slow", &key, "{}"));
+    let third = call(&fixture, "slow", &key, "{}").await;
+    assert_eq!([first.status, second.status, third.status], [200; 3]);
+    assert_eq!([&second.body, &third.body], [&first.body; 2]);
+    assert_eq!(third.header("idempotent-replayed"), "true");
+    assert_eq!(fixture.upstream.calls().len(), 1);
+    assert_eq!(call(&fixture, "slow", &key, r#"{"other":1}"#).await.status, 409);
+    assert_eq!(call(&fixture, "slow", &[("idempotency-key", "k-2")], "{}").await.status, 200);
+    assert_eq!(fixture.upstream.calls().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_that_may_pass_is_not_kept() {
+    let fixture = Fixture::new().await;
+    let key = [("idempotency-key", "k"), ("x-request-timeout", "1")];
+    assert_eq!(call(&fixture, "hang", &key, "{}").await.status, 504);
+    assert_eq!(call(&fixture, "hang", &key, "{}").await.status, 504);
+    assert_eq!(fixture.upstream.calls().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pages_of_allowed_origins_may_read_and_others_may_not() {
+    let fixture =
+        Fixture::with(|config| config.allowed_origins = vec!["https://app.example.com".to_owned()]).await;
+    let preflight = http::Request::options("/tools/echo")
+        .header("origin", "https://app.example.com")
+        .header("access-control-request-method", "POST")
+        .header("access-control-request-headers", "content-type, mcp-param-region");
+    let answer = fixture.send(preflight.body("").unwrap()).await;
+    assert_eq!(
+        (answer.status, answer.header("access-control-allow-origin")),
+        (204, "https://app.example.com")
+    );
+    assert!(answer.header("access-control-allow-headers").ends_with("mcp-param-region"));
+    let answer = call(&fixture, "echo", &[("origin", "https://app.example.com")], "{}").await;
+    assert_eq!(answer.header("access-control-allow-origin"), "https://app.example.com");
+    let refused = http::Request::options("/tools/echo").header("origin", "https://evil.example.com");
+    let refused = fixture.send(refused.body("").unwrap()).await;
+    assert_eq!((refused.status, refused.header("access-control-allow-origin")), (403, ""));
+    let none: Value = call(&fixture, "echo", &[], "{}").await.json();
+    assert_eq!(none, json!({}));
+}
