@@ -34,9 +34,12 @@ pub(crate) fn response(outcome: &ToolOutcome) -> http::Response<Body> {
             if let Ok(media_type) = HeaderValue::try_from(media_type) {
                 response.headers_mut().insert(header::CONTENT_TYPE, media_type);
             }
-            // The media type is the upstream's word; a browser is not to guess a livelier one.
+            // The media type is the upstream's word: a browser is not to guess a livelier one, and a page or an SVG of
+            // an upstream must not run with the rights of our origin, which may call every tool.
             let nosniff = HeaderValue::from_static("nosniff");
             response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+            let sandbox = HeaderValue::from_static("sandbox; default-src 'none'");
+            response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, sandbox);
             response
         }
     }
@@ -157,9 +160,12 @@ fn envelope(members: Option<&Members<'_>>) -> Box<RawValue> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use mpe_engine::{OutcomeKind, ToolOutcome, UpstreamKey};
     use serde_json::value::RawValue;
 
-    use super::{Rendered, rendered, value};
+    use super::{Rendered, rendered, response, value};
 
     fn raw(json: &str) -> Box<RawValue> {
         RawValue::from_string(json.to_owned()).unwrap()
@@ -188,6 +194,24 @@ mod tests {
             value(&image).get(),
             r#"{"content":[{"type":"image","data":"AQID","mimeType":"image/png"}]}"#
         );
+    }
+
+    #[test]
+    fn a_page_of_an_upstream_runs_without_the_rights_of_our_origin() {
+        let page = r#"{"content":[{"type":"resource","resource":
+            {"uri":"x:y","mimeType":"text/html","text":"<script>fetch('/mcp')</script>"}}]}"#;
+        let outcome = ToolOutcome {
+            result: raw(page),
+            kind: OutcomeKind::Complete,
+            upstream: UpstreamKey::new("up"),
+            protocol: None,
+            attempts: Vec::new(),
+            elapsed: Duration::ZERO,
+        };
+        let response = response(&outcome);
+        assert_eq!(response.headers()["content-type"], "text/html");
+        assert_eq!(response.headers()["content-security-policy"], "sandbox; default-src 'none'");
+        assert_eq!(response.headers()["x-content-type-options"], "nosniff");
     }
 
     #[test]
