@@ -22,18 +22,21 @@ use crate::{BoxError, Gateway};
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves `gateway` on `listener` until `stop`, then drains within the configured time: no connection is accepted any
-/// more, listening streams end with a proper last message, requests under way are answered.
+/// more, listening streams end with a proper last message, requests under way are answered. What is still open then is
+/// cut, so that nothing is left behind when this returns.
 ///
 /// # Errors
 /// Only what makes accepting impossible.
 ///
 /// # Cancel safety
-/// Dropping the future stops accepting at once; connections under way go on until their peers close them.
+/// Dropping the future stops accepting and cuts the connections under way.
 pub async fn serve(gateway: Gateway, listener: TcpListener, stop: CancellationToken) -> io::Result<()> {
     let address = listener.local_addr()?;
     let places = Arc::new(Semaphore::new(gateway.config().max_connections.min(Semaphore::MAX_PERMITS)));
     let graceful = GracefulShutdown::new();
     let builder = Arc::new(builder(&gateway));
+    let cut = CancellationToken::new();
+    let _cut_at_the_end = cut.clone().drop_guard();
     tracing::info!(%address, "serving");
     loop {
         let accepted = tokio::select! {
@@ -55,9 +58,10 @@ pub async fn serve(gateway: Gateway, listener: TcpListener, stop: CancellationTo
             builder: Arc::clone(&builder),
             watcher: graceful.watcher(),
             is_loopback: address.ip().is_loopback(),
+            cut: cut.clone(),
             _place: place,
         };
-        // Owned by `graceful`: the drain below waits for it, and the runtime's end ends it.
+        // Owned by `graceful` and `cut`: the drain below waits for it, and then ends it.
         tokio::spawn(connection.run(stream));
     }
     drop(listener);
@@ -119,6 +123,7 @@ struct Connection {
     builder: Arc<auto::Builder<TokioExecutor>>,
     watcher: Watcher,
     is_loopback: bool,
+    cut: CancellationToken,
     _place: OwnedSemaphorePermit,
 }
 
@@ -136,8 +141,13 @@ impl Connection {
             }
         });
         let connection = self.builder.serve_connection(TokioIo::new(stream), service).into_owned();
-        if let Err(error) = self.watcher.watch(connection).await {
-            tracing::debug!(%error, "connection ended");
+        tokio::select! {
+            ended = self.watcher.watch(connection) => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "connection ended");
+                }
+            }
+            () = self.cut.cancelled() => tracing::debug!("connection cut"),
         }
     }
 }

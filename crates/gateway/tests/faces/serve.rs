@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
@@ -75,4 +76,21 @@ async fn a_drain_lets_a_call_under_way_finish_and_takes_no_other() {
     assert_eq!(call.await.unwrap().unwrap().status(), 200);
     tokio::time::timeout(Duration::from_secs(20), served.task).await.unwrap().unwrap().unwrap();
     assert!(TcpStream::connect(served.address).await.is_err());
+}
+
+#[tokio::test]
+async fn a_connection_that_outlasts_the_drain_is_cut() {
+    let served = serve(&Fixture::with(|config| config.drain = Duration::from_millis(200)).await).await;
+    let mut stream = TcpStream::connect(served.address).await.unwrap();
+    let head =
+        "POST /tools/echo HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\nexpect: 100-continue\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut heard = [0; 64];
+    let n_bytes = stream.read(&mut heard).await.unwrap();
+    assert!(heard[..n_bytes].starts_with(b"HTTP/1.1 100"), "the request is under way");
+    served.stop.cancel();
+    tokio::time::timeout(Duration::from_secs(20), served.task).await.unwrap().unwrap().unwrap();
+    // The body never comes, and the wait for it would be much longer than this.
+    let end = tokio::time::timeout(Duration::from_secs(10), stream.read(&mut heard)).await;
+    assert!(matches!(end, Ok(Ok(0) | Err(_))), "still open after serve has returned: {end:?}");
 }
