@@ -34,7 +34,7 @@ pub(crate) async fn run(args: ServeArgs, log: &LogArgs) -> Result<Exit, Failure>
         output::result(&chosen.source.effective(format)?)?;
         return Ok(Exit::Done);
     }
-    logging::install(log, chosen.source.config.log.as_ref(), "info")?;
+    logging::install(log, chosen.source.config.log.as_ref(), "warn")?;
     let metrics = metrics::install()?;
     let reader = metrics.handle.clone();
     let listen = chosen.source.config.listen.unwrap_or_else(mcp_proxy_engine::config::default_listen);

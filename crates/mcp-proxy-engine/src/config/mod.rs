@@ -11,6 +11,7 @@ mod print;
 mod problem;
 mod read;
 mod resolve;
+mod server;
 mod shape;
 mod values;
 
@@ -26,8 +27,8 @@ pub use problem::{ConfigError, Problem};
 pub use read::Format;
 pub use resolve::Settings;
 pub use shape::{
-    ApiServer, Breaker, Config, Endpoint, Era, Http2Config, InternalMcp, Limits, Log, LogFormat, Naming,
-    Preset, Retry, Server, ServerKind, Tls,
+    ApiServer, Breaker, Config, Endpoint, Era, Http2Config, InternalMcp, LambdaFunction, Limits, Log,
+    LogFormat, Naming, Preset, Retry, Server, ServerKind, Tls,
 };
 pub use values::{Count, Secret, Size, Span};
 
@@ -48,6 +49,8 @@ pub struct Source {
     /// What decoding had to cut out; with it every problem that only follows from the cut is silent.
     cut: Vec<KeyPath>,
     problems: Vec<Problem>,
+    #[cfg(feature = "lambda")]
+    aws: resolve::Aws,
 }
 
 impl std::fmt::Debug for Source {
@@ -115,6 +118,8 @@ impl Source {
             variables: Vec::new(),
             cut: Vec::new(),
             problems: Vec::new(),
+            #[cfg(feature = "lambda")]
+            aws: resolve::Aws::default(),
         };
         let unset = expand::expand(&mut tree, &noting);
         source.variables = variables.into_inner();
@@ -151,6 +156,8 @@ impl Source {
             tree: Node { at, value: node::Value::Map(Vec::new()) },
             cut: Vec::new(),
             problems: Vec::new(),
+            #[cfg(feature = "lambda")]
+            aws: resolve::Aws::default(),
         }
     }
 

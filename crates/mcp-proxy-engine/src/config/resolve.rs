@@ -4,22 +4,17 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use http::{HeaderName, HeaderValue, Uri};
-use indexmap::IndexMap;
-use mpe_engine::{EndpointConfig, EndpointId, Target, UpstreamConfig};
+use http::Uri;
+use mpe_engine::{EndpointConfig, EndpointId};
 use mpe_gateway::{EndpointView, GatewayConfig};
-use mpe_mcp_protocol::version::ProtocolVersion;
 use mpe_schema::openapi::DocumentInfo;
 use mpe_schema::{PathTemplate, ResponseMapping};
-use mpe_transport::{PoolConfig, TlsConfig, Wire};
+use mpe_transport::{PoolConfig, TlsConfig};
 use serde_json::{Value, json};
 
 use super::node::KeyPath;
 use super::problem::ConfigError;
-use super::shape::{
-    ApiServer, Breaker, Config, Endpoint, Era, Http2Config, InternalMcp, Limits, Log, Naming, Preset, Retry,
-    Server, ServerKind, Tls,
-};
+use super::shape::{ApiServer, Config, Endpoint, Http2Config, Limits, Log, Naming, Preset, Tls};
 use super::values::{Count, Secret, Size, Span};
 use super::{Source, default_listen};
 
@@ -41,14 +36,19 @@ pub struct Settings {
     pub log: Log,
 }
 
-/// The server made of `internal_mcp`.
-const INTERNAL: &str = "internal";
+/// What every Lambda function of a configuration shares.
+#[cfg(feature = "lambda")]
+#[derive(Clone, Default)]
+pub(super) struct Aws {
+    pub(super) region: Option<String>,
+    pub(super) credentials: Option<mpe_lambda_adapter::upstream::StaticCredentials>,
+}
 
 /// Bytes of `session_secret`, at least: 128 bits, as the gateway asks.
 const SHORTEST_SECRET: usize = 16;
 
 /// Limits that belong to the HTTP face, not to an endpoint or a server.
-fn face_limits(limits: &Limits) -> [(&'static str, bool); 4] {
+pub(super) fn face_limits(limits: &Limits) -> [(&'static str, bool); 4] {
     [
         ("max_body", limits.max_body.is_some()),
         ("max_connections", limits.max_connections.is_some()),
@@ -56,26 +56,6 @@ fn face_limits(limits: &Limits) -> [(&'static str, bool); 4] {
         ("max_requests", limits.max_requests.is_some()),
     ]
 }
-
-/// Header names that the engine sets itself, or that HTTP/2 forbids (RFC 9113 §8.2.2).
-const RESERVED_HEADERS: [&str; 16] = [
-    "accept",
-    "connection",
-    "content-length",
-    "content-type",
-    "host",
-    "keep-alive",
-    "last-event-id",
-    "mcp-method",
-    "mcp-name",
-    "mcp-protocol-version",
-    "mcp-session-id",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
 
 impl Settings {
     /// What is odd but works: one sentence each.
@@ -105,6 +85,10 @@ impl Source {
         let root = KeyPath::default();
         let root_id = config.endpoint_id.clone().unwrap_or_else(|| EndpointId::default().to_string());
         self.check_endpoint_id(&root.key("endpoint_id"), &root_id);
+        #[cfg(feature = "lambda")]
+        {
+            self.aws = self.aws(config);
+        }
         let pool = pool(&config.http2_config);
         let concurrent = concurrent(&config.http2_config);
 
@@ -195,6 +179,27 @@ impl Source {
         gateway
     }
 
+    #[cfg(feature = "lambda")]
+    fn aws(&mut self, config: &Config) -> Aws {
+        let credentials = match (&config.aws_access_key_id, &config.aws_secret_access_key) {
+            (Some(id), Some(secret)) => Some(mpe_lambda_adapter::upstream::StaticCredentials {
+                access_key_id: id.expose().to_owned(),
+                secret_access_key: secret.secret().clone(),
+                session_token: config.aws_session_token.as_ref().map(|token| token.secret().clone()),
+            }),
+            (Some(_), None) => {
+                self.report(&KeyPath::of(["aws_access_key_id"]), "needs `aws_secret_access_key` beside it");
+                None
+            }
+            (None, Some(_)) => {
+                self.report(&KeyPath::of(["aws_secret_access_key"]), "needs `aws_access_key_id` beside it");
+                None
+            }
+            (None, None) => None,
+        };
+        Aws { region: config.region_name.clone(), credentials }
+    }
+
     fn secret(&mut self, secret: Option<&Secret>) -> Option<Arc<[u8]>> {
         let bytes = secret?.expose().as_bytes();
         if bytes.len() < SHORTEST_SECRET {
@@ -245,167 +250,6 @@ impl Source {
             },
             mappings,
         }
-    }
-
-    fn upstreams(
-        &mut self,
-        path: &KeyPath,
-        tenant: &Endpoint,
-        name: &str,
-        pool: &PoolConfig,
-    ) -> Vec<UpstreamConfig> {
-        let here = self.spelled(path, ["mcp_servers", "mcpServers"]);
-        let mut upstreams = Vec::with_capacity(tenant.mcp_servers.len() + 1);
-        for (key, server) in &tenant.mcp_servers {
-            let path = here.key(key.as_str());
-            self.check_server_key(&path, key);
-            let target = self.target(&path, server);
-            let (Some(target), false) = (target, server.disabled) else {
-                continue;
-            };
-            upstreams.push(upstream(key, target, server, pool));
-        }
-        if let Some(internal) = &tenant.internal_mcp {
-            let path = path.key("internal_mcp");
-            if tenant.mcp_servers.contains_key(INTERNAL) {
-                self.report(
-                    &path,
-                    format!("becomes the server `{INTERNAL}`, which `mcp_servers` has already"),
-                );
-            }
-            let server = internal_server(internal, name);
-            // The keys of an internal server are spelled differently; everything else is the same.
-            let url = server.url.as_deref().unwrap_or_default();
-            let url = self.url(&path.key("base_url"), url, false);
-            let headers = self.headers(&path.key("headers"), &server.headers);
-            if let (Some(url), Some(headers)) = (url, headers) {
-                let target = Target::Http { url, headers, wire: Wire::Auto };
-                upstreams.push(upstream(INTERNAL, target, &server, pool));
-            }
-        }
-        upstreams
-    }
-
-    fn check_server_key(&mut self, path: &KeyPath, key: &str) {
-        if key.is_empty() || key.len() > 64 || key.chars().any(char::is_control) {
-            self.report(path, "a server's name has 1 to 64 characters, none of them a control character");
-        }
-    }
-
-    fn target(&mut self, path: &KeyPath, server: &Server) -> Option<Target> {
-        let before = self.problems.len();
-        if let Some(limits) = &server.limits {
-            let batch = ("max_batch", limits.max_batch.is_some());
-            for (key, given) in std::iter::once(batch).chain(face_limits(limits)) {
-                if given {
-                    self.report(
-                        &path.key("limits").key(key),
-                        "is no limit of a server; move it to `limits` further out",
-                    );
-                }
-            }
-        }
-        let is_command = match (&server.url, &server.command) {
-            (Some(_), Some(_)) => {
-                self.report(
-                    path,
-                    "has both `url` and `command`; keep the one by which the server is reached",
-                );
-                return None;
-            }
-            (None, None) => {
-                self.report(
-                    path,
-                    "lacks an address: expected `url` (Streamable HTTP) or `command` (a child process)",
-                );
-                return None;
-            }
-            (None, Some(_)) => true,
-            (Some(_), None) => false,
-        };
-        match server.kind {
-            Some(ServerKind::Stdio) if !is_command => {
-                self.report(
-                    &self.spelled(path, ["type", "transport"]),
-                    "`stdio` needs a `command`, not a `url`",
-                );
-            }
-            Some(ServerKind::Http | ServerKind::Sse) if is_command => {
-                self.report(
-                    &self.spelled(path, ["type", "transport"]),
-                    "`http` and `sse` need a `url`, not a `command`",
-                );
-            }
-            _ => {}
-        }
-        let misplaced: &[(&str, bool)] = if is_command {
-            &[("headers", !server.headers.is_empty()), ("h2c", server.h2c)]
-        } else {
-            &[
-                ("args", !server.args.is_empty()),
-                ("cwd", server.cwd.is_some()),
-                ("env", !server.env.is_empty()),
-            ]
-        };
-        let other = if is_command { "url" } else { "command" };
-        for (key, given) in misplaced {
-            if *given {
-                self.report(&path.key(*key), format!("belongs to a server with a `{other}`"));
-            }
-        }
-        let target = if is_command { self.command(path, server) } else { self.address(path, server) };
-        target.filter(|_| self.problems.len() == before)
-    }
-
-    fn command(&mut self, path: &KeyPath, server: &Server) -> Option<Target> {
-        let command = server.command.clone()?;
-        if command.trim().is_empty() {
-            self.report(&path.key("command"), "expected a program, found nothing");
-            return None;
-        }
-        Some(Target::Stdio {
-            command,
-            args: server.args.clone(),
-            env: server.env.iter().map(|(name, value)| (name.clone(), value.secret().clone())).collect(),
-            cwd: server.cwd.as_ref().map(|cwd| self.base.join(cwd)),
-        })
-    }
-
-    fn address(&mut self, path: &KeyPath, server: &Server) -> Option<Target> {
-        let url = self.url(&path.key("url"), server.url.as_deref()?, server.h2c);
-        let headers = self.headers(&path.key("headers"), &server.headers);
-        let wire = if server.h2c { Wire::H2c } else { Wire::Auto };
-        Some(Target::Http { url: url?, headers: headers?, wire })
-    }
-
-    fn url(&mut self, path: &KeyPath, url: &str, is_h2c: bool) -> Option<Uri> {
-        match parse_url(url) {
-            Ok(uri) if is_h2c && uri.scheme_str() == Some("https") => {
-                self.report(path, "`h2c` is HTTP/2 without TLS: expected an `http://` address, or no `h2c`");
-                None
-            }
-            Ok(uri) => Some(uri),
-            Err(reason) => {
-                self.report(path, reason);
-                None
-            }
-        }
-    }
-
-    fn headers(
-        &mut self,
-        path: &KeyPath,
-        headers: &IndexMap<String, Secret>,
-    ) -> Option<Vec<(HeaderName, secrecy::SecretString)>> {
-        let before = self.problems.len();
-        let mut valid = Vec::with_capacity(headers.len());
-        for (name, value) in headers {
-            match check_header(name, value.expose()) {
-                Ok(header) => valid.push((header, value.secret().clone())),
-                Err(reason) => self.report(&path.key(name.as_str()), reason),
-            }
-        }
-        (self.problems.len() == before).then_some(valid)
     }
 
     fn tls(&mut self, tls: &Tls) -> TlsConfig {
@@ -460,7 +304,7 @@ impl Source {
     }
 
     /// The path of the spelling that the file uses; the first one if it uses none.
-    fn spelled(&self, path: &KeyPath, spellings: [&str; 2]) -> KeyPath {
+    pub(super) fn spelled(&self, path: &KeyPath, spellings: [&str; 2]) -> KeyPath {
         let second = path.key(spellings[1]);
         let parent = self.tree.locate(path);
         let is_second = self.tree.has(&second) && parent <= self.tree.locate(&second);
@@ -483,48 +327,6 @@ fn root_tenant(config: &Config) -> Endpoint {
     }
 }
 
-fn internal_server(internal: &InternalMcp, endpoint: &str) -> Server {
-    let mut headers = internal.headers.clone();
-    if let Some(token) = &internal.bearer_token {
-        headers.insert("authorization".to_owned(), Secret::new(format!("Bearer {}", token.expose())));
-    }
-    Server { url: Some(internal.base_url.replace("{endpoint_id}", endpoint)), headers, ..Server::default() }
-}
-
-fn upstream(key: &str, target: Target, server: &Server, pool: &PoolConfig) -> UpstreamConfig {
-    let mut upstream = UpstreamConfig::new(key, target);
-    upstream.timeout = server.timeout.map_or(pool.request_timeout, |span| span.get());
-    set(&mut upstream.refresh, server.refresh.map(Span::get));
-    upstream.era = era(server.era);
-    set(&mut upstream.trust_annotations, server.trust_annotations);
-    upstream.allow.clone_from(&server.allow);
-    upstream.deny.clone_from(&server.deny);
-    upstream.repeatable.clone_from(&server.repeatable);
-    if let Some(given) = &server.retry {
-        retry(&mut upstream.retry, given);
-    }
-    if let Some(given) = &server.breaker {
-        breaker(&mut upstream.breaker, given);
-    }
-    if let Some(given) = &server.limits {
-        upstream.limits = limits(given, true);
-    }
-    upstream
-}
-
-fn era(era: Era) -> mpe_engine::Era {
-    mpe_engine::Era::Pinned(match era {
-        Era::Auto => return mpe_engine::Era::Auto,
-        Era::Legacy => ProtocolVersion::LATEST_LEGACY,
-        Era::Modern => ProtocolVersion::LATEST,
-        Era::V2024_11_05 => ProtocolVersion::V2024_11_05,
-        Era::V2025_03_26 => ProtocolVersion::V2025_03_26,
-        Era::V2025_06_18 => ProtocolVersion::V2025_06_18,
-        Era::V2025_11_25 => ProtocolVersion::V2025_11_25,
-        Era::V2026_07_28 => ProtocolVersion::V2026_07_28,
-    })
-}
-
 fn naming(naming: Naming) -> mpe_engine::Naming {
     match naming {
         Naming::Auto => mpe_engine::Naming::Auto,
@@ -533,7 +335,7 @@ fn naming(naming: Naming) -> mpe_engine::Naming {
     }
 }
 
-fn limits(given: &Limits, concurrent: bool) -> mpe_engine::Limits {
+pub(super) fn limits(given: &Limits, concurrent: bool) -> mpe_engine::Limits {
     let mut limits = mpe_engine::Limits::default();
     limits.concurrent = concurrent;
     for (target, count) in [
@@ -546,29 +348,8 @@ fn limits(given: &Limits, concurrent: bool) -> mpe_engine::Limits {
     limits
 }
 
-fn retry(retry: &mut mpe_engine::RetryConfig, given: &Retry) {
-    for (target, count) in [
-        (&mut retry.max_attempts, given.max_attempts),
-        (&mut retry.budget, given.budget),
-        (&mut retry.calls_per_retry, given.calls_per_retry),
-    ] {
-        set(target, count.map(Count::small));
-    }
-    set(&mut retry.first_pause, given.first_pause.map(Span::get));
-    set(&mut retry.max_pause, given.max_pause.map(Span::get));
-}
-
-fn breaker(breaker: &mut mpe_engine::BreakerConfig, given: &Breaker) {
-    set(&mut breaker.failures, given.failures.map(Count::small));
-    set(&mut breaker.first_pause, given.first_pause.map(Span::get));
-    set(&mut breaker.max_pause, given.max_pause.map(Span::get));
-    if given.enabled == Some(false) {
-        breaker.failures = 0;
-    }
-}
-
 /// Puts a given value in place of the default.
-fn set<T>(target: &mut T, given: Option<T>) {
+pub(super) fn set<T>(target: &mut T, given: Option<T>) {
     if let Some(given) = given {
         *target = given;
     }
@@ -621,46 +402,4 @@ pub(super) fn effective_http2(config: &Http2Config) -> Value {
 /// Whether calls may run at once: `enable_concurrent_requests`, else what the preset says.
 fn concurrent(config: &Http2Config) -> bool {
     config.enable_concurrent_requests.unwrap_or(config.preset != Some(Preset::Conservative))
-}
-
-/// An absolute `http` or `https` address.
-///
-/// # Errors
-/// One sentence; it repeats nothing behind the host, which may be secret.
-pub(crate) fn parse_url(url: &str) -> Result<Uri, String> {
-    const EXPECTED: &str = "expected an absolute address such as `https://mcp.example.com/mcp`";
-    if url.is_empty() {
-        return Err(format!("{EXPECTED}, found nothing"));
-    }
-    let uri: Uri = url.parse().map_err(|error| format!("{EXPECTED}: {error}"))?;
-    match uri.scheme_str() {
-        Some("http" | "https") => {}
-        Some(scheme) => return Err(format!("{EXPECTED}, found the scheme `{scheme}`")),
-        None => return Err(format!("{EXPECTED}, found no `http://` or `https://` in front")),
-    }
-    let authority = uri.authority().ok_or_else(|| format!("{EXPECTED}, found no host"))?;
-    if authority.as_str().contains('@') {
-        return Err("credentials do not belong into an address; put them into `headers`, as `Authorization`"
-            .to_owned());
-    }
-    if authority.host().is_empty() {
-        return Err(format!("{EXPECTED}, found no host"));
-    }
-    Ok(uri)
-}
-
-/// A header that an operator may set.
-///
-/// # Errors
-/// One sentence; it never repeats the value.
-pub(crate) fn check_header(name: &str, value: &str) -> Result<HeaderName, String> {
-    let header: HeaderName =
-        name.parse().map_err(|_| "is no header name: expected letters, digits and hyphens".to_owned())?;
-    if RESERVED_HEADERS.contains(&header.as_str()) {
-        return Err("is set by the engine itself; leave it out".to_owned());
-    }
-    HeaderValue::from_str(value).map_err(|_| {
-        "has a value that no header can carry (a line break or a control character)".to_owned()
-    })?;
-    Ok(header)
 }

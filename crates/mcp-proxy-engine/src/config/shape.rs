@@ -62,6 +62,9 @@ pub struct Config {
     /// The AWS secret key. Default: the environment's credentials.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub aws_secret_access_key: Option<Secret>,
+    /// The AWS session token of temporary credentials.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub aws_session_token: Option<Secret>,
 
     // Every endpoint.
     /// Further endpoints (tenants) by name, each under `/endpoints/{name}/`.
@@ -154,7 +157,7 @@ pub struct InternalMcp {
     pub headers: IndexMap<String, Secret>,
 }
 
-/// One MCP server: an address, or a command to run.
+/// One MCP server: an address, a command to run, or a Lambda function.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Server {
@@ -180,6 +183,9 @@ pub struct Server {
     /// Where it runs. Default: here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cwd: Option<PathBuf>,
+    /// The AWS Lambda function that it is. Credentials and region stand at the top of the file, or in the environment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lambda: Option<LambdaFunction>,
     /// Leave it out. Default: no.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub disabled: bool,
@@ -217,6 +223,23 @@ pub struct Server {
     /// What may go on at once with this server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
+}
+
+/// An AWS Lambda function that is an MCP server.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LambdaFunction {
+    /// Its name, ARN or partial ARN.
+    pub function: String,
+    /// Its version or alias. Default: `$LATEST`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub qualifier: Option<String>,
+    /// Its region. Default: `region_name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// Another address than AWS's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint_url: Option<String>,
 }
 
 /// How often and how quickly failed calls are sent again.
@@ -414,7 +437,7 @@ pub struct Tls {
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
     /// A level (`error`, `warn`, `info`, `debug`, `trace`) or directives such as `info,mpe_engine=debug`. Default:
-    /// `info`.
+    /// `warn`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filter: Option<String>,
     /// Default: text.

@@ -171,6 +171,17 @@ fn a_desktop_clients_servers_are_read_verbatim_and_in_order() {
     assert_eq!((command.as_str(), args.len(), env[0].0.as_str()), ("npx", 3, "DEBUG"));
 }
 
+#[cfg(feature = "lambda")]
+#[test]
+fn a_lambda_function_is_a_server_like_any_other() {
+    let text = "region_name: eu-west-1\naws_access_key_id: AKIA\naws_secret_access_key: ${TOKEN}\nmcp_servers:\n  \
+                shop: {lambda: {function: \"shop-tools\", qualifier: live}}\n";
+    let settings = load(text, Format::Yaml).unwrap();
+    assert!(matches!(settings.endpoints[0].upstreams[0].target, Target::Custom(_)));
+    let message = problems("aws_access_key_id: AKIA\n", Format::Yaml);
+    assert!(message.contains("needs `aws_secret_access_key`"), "{message}");
+}
+
 #[test]
 fn toml_keeps_the_order_of_servers() {
     let text = "[mcp_servers.zeta]\nurl = \"http://h/1\"\n[mcp_servers.alpha]\nurl = \"http://h/2\"\n";
@@ -182,8 +193,20 @@ fn toml_keeps_the_order_of_servers() {
 fn what_contradicts_itself_is_refused() {
     for (server, expected) in [
         (r#"{"url": "http://h/", "command": "x"}"#, "has both `url` and `command`"),
-        (r#"{"command": "x", "type": "http"}"#, "`http` and `sse` need a `url`"),
-        (r#"{"url": "http://h/", "transport": "stdio"}"#, "transport: `stdio` needs a `command`"),
+        (
+            r#"{"command": "x", "type": "http"}"#,
+            "type: says that the server is reached by `url`, but there is `command`",
+        ),
+        (
+            r#"{"url": "http://h/", "transport": "stdio"}"#,
+            "transport: says that the server is reached by `command`",
+        ),
+        (r#"{"url": "http://h/", "lambda": {"function": "f"}}"#, "has both `url` and `lambda`"),
+        (
+            r#"{"lambda": {"function": "f"}, "headers": {"x": "y"}}"#,
+            "headers: belongs to a server with a `url`",
+        ),
+        (r#"{"lambda": {}}"#, "lambda: the key `function` is missing"),
         (r#"{"url": "https://h/", "h2c": true}"#, "`h2c` is HTTP/2 without TLS"),
         (r#"{"url": "https://user:pass@h/"}"#, "credentials do not belong into an address"),
         (r#"{"url": "http://h/", "args": ["x"]}"#, "belongs to a server with a `command`"),

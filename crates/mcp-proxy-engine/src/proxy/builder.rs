@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use mpe_engine::{Engine, UpstreamConfig};
 use mpe_gateway::Gateway;
+use mpe_transport::ProxyConfig;
 use serde_json::json;
 
 use super::{Error, McpProxyEngine};
@@ -99,6 +100,7 @@ impl McpProxyEngineBuilder {
             demo_mappings(&mut source.config);
         }
         let mut settings = source.settings()?;
+        settings.pool.proxies = proxies(&|name| std::env::var(name).ok())?;
         let demo = if self.demo { Some(Arc::new(Demo::start().await.map_err(Error::demo)?)) } else { None };
         let id = settings.gateway.default_endpoint.clone();
         let root = settings.endpoints.iter_mut().find(|endpoint| endpoint.id == id);
@@ -129,6 +131,16 @@ fn launch(settings: Settings, demo: Option<Arc<Demo>>) -> Result<McpProxyEngine,
     Ok(McpProxyEngine { gateway, demo, root, drain, notices })
 }
 
+/// The proxies that the usual environment variables name, in either case. Loopback addresses are never proxied: nothing
+/// else could reach this machine's own servers.
+fn proxies(variable: &dyn Fn(&str) -> Option<String>) -> Result<ProxyConfig, Error> {
+    let either = |name: &str| variable(&name.to_ascii_lowercase()).or_else(|| variable(name));
+    let exceptions = either("NO_PROXY").unwrap_or_default();
+    let exceptions = format!("{exceptions},localhost,127.0.0.1,::1");
+    let (http, https) = (either("HTTP_PROXY"), either("HTTPS_PROXY"));
+    ProxyConfig::new(http.as_deref(), https.as_deref(), Some(&exceptions)).map_err(Error::environment)
+}
+
 /// The mapped paths that the Python product's examples use.
 fn demo_mappings(config: &mut Config) {
     let user = json!({
@@ -142,4 +154,22 @@ fn demo_mappings(config: &mut Config) {
     });
     config.response_mappings.entry("/get_user/{user_id}".to_owned()).or_insert(user);
     config.title.get_or_insert_with(|| "MCP Proxy Engine demo".to_owned());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::proxies;
+
+    #[test]
+    fn a_bad_proxy_variable_is_named_and_not_shown() {
+        let error =
+            proxies(&|name| (name == "https_proxy").then(|| "ftp://user:pass@h".to_owned())).unwrap_err();
+        let message = format!("{error}: {}", std::error::Error::source(&error).unwrap());
+        assert!(message.contains("HTTPS_PROXY") && !message.contains("pass"), "{message}");
+    }
+
+    #[test]
+    fn an_environment_without_proxies_is_fine() {
+        assert!(proxies(&|_| None).is_ok());
+    }
 }

@@ -20,6 +20,8 @@ pub enum ErrorKind {
     Config,
     /// The demo server found no loopback port.
     Demo,
+    /// An environment variable that names a proxy.
+    Environment,
     /// The engine refused its parts (TLS material, duplicate names).
     Start,
 }
@@ -32,6 +34,10 @@ impl Error {
 
     pub(crate) fn demo(error: std::io::Error) -> Self {
         Self { kind: ErrorKind::Demo, source: error.into() }
+    }
+
+    pub(crate) fn environment(error: mpe_transport::Error) -> Self {
+        Self { kind: ErrorKind::Environment, source: error.into() }
     }
 
     pub(crate) fn start(error: CallError) -> Self {
@@ -54,6 +60,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {
             ErrorKind::Config => f.write_str("the configuration cannot be used"),
+            ErrorKind::Environment => f.write_str("the environment names a proxy that cannot be used"),
             ErrorKind::Demo => f.write_str("the demo server cannot listen"),
             ErrorKind::Start => f.write_str("the engine cannot start"),
         }

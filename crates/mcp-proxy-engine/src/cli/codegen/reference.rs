@@ -2,10 +2,11 @@
 
 use std::fmt::Write;
 
+use mcp_proxy_engine::engine::CallErrorKind;
 use mcp_proxy_engine::engine::retry::{self, Decision, Repeatability};
-use mcp_proxy_engine::engine::{CallErrorKind, METRICS};
 use mcp_proxy_engine::gateway::error_table;
 use mcp_proxy_engine::transport::Sent;
+use mcp_proxy_engine::{engine, transport};
 use serde_json::Value;
 
 use super::{PREAMBLE, row};
@@ -78,15 +79,11 @@ pub(super) fn metrics() -> String {
         "{PREAMBLE}\n\n# Metrics\n\n`GET /metrics` has them in Prometheus' text format. Labels come from the configuration, \
          never from callers or servers.\n\n| metric | kind | unit | labels | |\n|---|---|---|---|---|\n"
     );
-    for metric in METRICS {
-        let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
-        page.push_str(&row([
-            &format!("`{}`", metric.name),
-            metric.kind,
-            metric.unit,
-            &labels.join(", "),
-            metric.help,
-        ]));
+    let engine = engine::METRICS.iter().map(|m| (m.name, m.kind, m.unit, m.labels, m.help));
+    let transport = transport::METRICS.iter().map(|m| (m.name, m.kind, m.unit, m.labels, m.help));
+    for (name, kind, unit, labels, help) in engine.chain(transport) {
+        let labels: Vec<String> = labels.iter().map(|label| format!("`{label}`")).collect();
+        page.push_str(&row([&format!("`{name}`"), kind, unit, &labels.join(", "), help]));
     }
     let _ = writeln!(
         page,
