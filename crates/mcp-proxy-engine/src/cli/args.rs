@@ -43,6 +43,13 @@ pub(crate) enum Command {
     Graphql(GraphqlArgs),
     /// Check the configuration, and whether every server answers
     Check(CheckArgs),
+    /// Print the servers of desktop clients' configuration files as a configuration for this engine
+    Import(ImportArgs),
+    /// Answer AWS Lambda's invocations. Also what the command does on Lambda without any arguments
+    #[cfg(feature = "lambda")]
+    Lambda(LambdaArgs),
+    /// Print the completions of a shell, to be sourced by it
+    Completions(CompletionsArgs),
     /// Write the generated files of the source tree, or the documents of a configuration
     #[command(hide = true)]
     Codegen(CodegenArgs),
@@ -196,6 +203,40 @@ pub(crate) struct CheckArgs {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) source: SourceArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ImportArgs {
+    /// JSON files with `mcpServers` (or `servers`, or `context_servers`), such as `claude_desktop_config.json`, `.mcp.json`
+    /// or `.vscode/mcp.json`
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// How to write it
+    #[arg(long, value_name = "FORMAT", default_value = "toml")]
+    pub(crate) format: ImportFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ImportFormat {
+    Json,
+    Toml,
+    #[cfg(feature = "yaml")]
+    Yaml,
+}
+
+#[cfg(feature = "lambda")]
+#[derive(Debug, clap::Args)]
+pub(crate) struct LambdaArgs {
+    /// A configuration file: .toml, .yaml or .json
+    #[arg(long, short, env = "MPE_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    pub(crate) shell: clap_complete::Shell,
 }
 
 #[derive(Debug, clap::Args)]

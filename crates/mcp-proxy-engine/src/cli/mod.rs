@@ -7,23 +7,27 @@ mod check;
 mod codegen;
 mod documents;
 mod exit;
+mod import;
+#[cfg(feature = "lambda")]
+mod lambda;
 mod logging;
 mod metrics;
 mod output;
+mod reload;
 mod serve;
 mod source;
 mod tools;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use args::{Args, Command};
 use exit::{Exit, Failure};
 
 /// Reads the arguments, does as they say, and tells the shell how it went.
 pub(crate) fn run() -> ExitCode {
-    let args = Args::parse();
+    let args = Args::parse_from(arguments());
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -45,6 +49,16 @@ pub(crate) fn run() -> ExitCode {
     }
 }
 
+/// The command line. On AWS Lambda, where a `bootstrap` is started without any, it means `lambda`.
+fn arguments() -> Vec<std::ffi::OsString> {
+    let mut arguments: Vec<_> = std::env::args_os().collect();
+    let is_on_lambda = std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_some();
+    if cfg!(feature = "lambda") && arguments.len() == 1 && is_on_lambda {
+        arguments.push("lambda".into());
+    }
+    arguments
+}
+
 async fn dispatch(args: Args) -> Result<Exit, Failure> {
     let Args { command, log } = args;
     match command {
@@ -52,9 +66,21 @@ async fn dispatch(args: Args) -> Result<Exit, Failure> {
         Command::Call(args) => call::run(args, &log).await,
         Command::Check(args) => check::run(args, &log).await,
         Command::Codegen(args) => codegen::run(args, &log).await,
+        Command::Completions(args) => completions(args.shell),
         Command::Graphql(args) => documents::graphql(args, &log).await,
+        Command::Import(args) => import::run(&args),
+        #[cfg(feature = "lambda")]
+        Command::Lambda(args) => lambda::run(args, &log).await,
         Command::Openapi(args) => documents::openapi(args, &log).await,
         Command::Serve(args) => serve::run(args, &log).await,
         Command::Tools(args) => tools::run(args, &log).await,
     }
+}
+
+/// Prints what a shell sources to complete our words.
+fn completions(shell: clap_complete::Shell) -> Result<Exit, Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Args::command(), "mcp-proxy-engine", &mut script);
+    output::result(&String::from_utf8_lossy(&script))?;
+    Ok(Exit::Done)
 }

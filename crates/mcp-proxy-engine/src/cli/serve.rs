@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::args::{LogArgs, ServeArgs};
 use super::exit::{Exit, Failure};
 use super::source::{self, Choice};
-use super::{logging, metrics, output};
+use super::{logging, metrics, output, reload};
 
 /// How long the first lines wait for the servers' tools. Whoever answers later is listed later.
 const FIRST_LOOK: Duration = Duration::from_millis(400);
@@ -48,6 +48,12 @@ pub(crate) async fn run(args: ServeArgs, log: &LogArgs) -> Result<Exit, Failure>
     let address = listener.local_addr().map_err(|error| Failure::system(format!("{listen}: {error}")))?;
     let stop = CancellationToken::new();
     let signals = tokio::spawn(signals(stop.clone()));
+    let reloading = args.config.map(|file| {
+        let listen = args.listen;
+        tokio::spawn(reload::watch(engine.clone(), file, move |source| {
+            source.config.listen = listen.or(source.config.listen);
+        }))
+    });
     let serving = engine.serve(listener, stop);
     let welcome = async {
         engine.ready(FIRST_LOOK).await;
@@ -60,6 +66,9 @@ pub(crate) async fn run(args: ServeArgs, log: &LogArgs) -> Result<Exit, Failure>
     };
     engine.close().await;
     signals.abort();
+    if let Some(reloading) = reloading {
+        reloading.abort();
+    }
     drop(metrics);
     served.map_err(|error| Failure::system(format!("serving on {address}: {error}")))?;
     output::note("stopped");

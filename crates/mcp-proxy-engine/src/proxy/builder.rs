@@ -8,7 +8,7 @@ use mpe_gateway::Gateway;
 use mpe_transport::ProxyConfig;
 use serde_json::json;
 
-use super::{Error, McpProxyEngine};
+use super::{Error, McpProxyEngine, Started};
 use crate::config::{Config, Server, Settings, Source};
 use crate::demo::Demo;
 
@@ -105,12 +105,13 @@ impl McpProxyEngineBuilder {
         let id = settings.gateway.default_endpoint.clone();
         let root = settings.endpoints.iter_mut().find(|endpoint| endpoint.id == id);
         let root = root.expect("a configuration always has a default endpoint");
-        root.upstreams.extend(self.upstreams);
-        root.upstreams.extend(demo.iter().map(|demo| demo.upstream()));
+        let mut extra = self.upstreams;
+        extra.extend(demo.iter().map(|demo| demo.upstream()));
+        root.upstreams.extend(extra.iter().cloned());
         settings.gateway.metrics = self.metrics;
 
         let wait = self.wait;
-        let proxy = launch(settings, demo)?;
+        let proxy = launch(settings, demo, extra)?;
         if !wait.is_zero() {
             // Whoever has not answered by then is looked for in the background.
             let _ = proxy.ready(wait).await;
@@ -119,16 +120,21 @@ impl McpProxyEngineBuilder {
     }
 }
 
-fn launch(settings: Settings, demo: Option<Arc<Demo>>) -> Result<McpProxyEngine, Error> {
+fn launch(
+    settings: Settings,
+    demo: Option<Arc<Demo>>,
+    extra: Vec<UpstreamConfig>,
+) -> Result<McpProxyEngine, Error> {
     let drain = settings.gateway.drain;
     let root = settings.gateway.default_endpoint.clone();
     let notices = settings.notices().into();
+    let started = Arc::new(Started::with(&settings, extra));
     let mut engine = Engine::builder().pool(settings.pool).tls(settings.tls);
     for endpoint in settings.endpoints {
         engine = engine.endpoint(endpoint);
     }
     let gateway = Gateway::start(engine, settings.gateway).map_err(Error::start)?;
-    Ok(McpProxyEngine { gateway, demo, root, drain, notices })
+    Ok(McpProxyEngine { gateway, demo, root, drain, notices, started })
 }
 
 /// The proxies that the usual environment variables name, in either case. Loopback addresses are never proxied: nothing
@@ -163,9 +169,9 @@ mod tests {
     #[test]
     fn a_bad_proxy_variable_is_named_and_not_shown() {
         let error =
-            proxies(&|name| (name == "https_proxy").then(|| "ftp://user:pass@h".to_owned())).unwrap_err();
+            proxies(&|name| (name == "https_proxy").then(|| "ftp://user:hunter2@h".to_owned())).unwrap_err();
         let message = format!("{error}: {}", std::error::Error::source(&error).unwrap());
-        assert!(message.contains("HTTPS_PROXY") && !message.contains("pass"), "{message}");
+        assert!(message.contains("HTTPS_PROXY") && !message.contains("hunter2"), "{message}");
     }
 
     #[test]

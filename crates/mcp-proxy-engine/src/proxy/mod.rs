@@ -4,6 +4,8 @@ mod answer;
 mod builder;
 mod error;
 
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,16 +13,17 @@ use http_body_util::{BodyExt, Full};
 use indexmap::IndexMap;
 use mpe_engine::{
     CallContext, CallError, CallErrorKind, EndpointId, Engine, OriginPerformance, Snapshot, ToolCall,
+    UpstreamConfig,
 };
 use mpe_gateway::{Body, Gateway};
+use mpe_transport::PoolConfig;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, Format, Source};
+use crate::config::{Config, Format, Settings, Source};
 use crate::demo::Demo;
 
 pub use answer::Answer;
@@ -54,6 +57,16 @@ pub struct McpProxyEngine {
     root: EndpointId,
     drain: Duration,
     notices: Arc<[String]>,
+    started: Arc<Started>,
+}
+
+/// What the engine was started with and keeps until it ends.
+struct Started {
+    /// Upstreams of the default endpoint that no configuration names: the demo, those added in code.
+    extra: Vec<UpstreamConfig>,
+    listen: SocketAddr,
+    pool: PoolConfig,
+    faces: String,
 }
 
 /// One function to execute: a tool's name and its arguments, spelled as the Python product's `tool_calls`.
@@ -134,6 +147,24 @@ impl McpProxyEngine {
     /// The default endpoint: the one at the root of every face.
     pub fn default_endpoint(&self) -> &EndpointId {
         &self.root
+    }
+
+    /// Makes the engine what `source` says, without dropping a call: servers, tenants, names and limits. What has not
+    /// changed keeps its connections, sessions and tools; a removed server finishes the calls it has.
+    ///
+    /// Returns the keys whose change takes effect at the next start only.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] and [`ErrorKind::Start`]; nothing has changed then.
+    pub fn apply(&self, source: Source) -> Result<Vec<&'static str>, Error> {
+        let mut settings = source.settings()?;
+        let later = self.started.later(&settings);
+        let root = settings.endpoints.iter_mut().find(|endpoint| endpoint.id == self.root);
+        if let Some(root) = root {
+            root.upstreams.extend(self.started.extra.iter().cloned());
+        }
+        self.engine().apply(settings.endpoints).map_err(Error::start)?;
+        Ok(later)
     }
 
     /// Waits until every server has answered or failed once, at most for `limit`. True when none is still unknown.
@@ -238,6 +269,32 @@ impl McpProxyEngine {
     pub async fn close(&self) {
         self.engine().close(self.drain).await;
     }
+}
+
+impl Started {
+    fn with(settings: &Settings, extra: Vec<UpstreamConfig>) -> Self {
+        Self { extra, listen: settings.listen, pool: settings.pool.clone(), faces: faces(settings) }
+    }
+
+    /// The keys that differ and cannot be changed under way.
+    fn later(&self, settings: &Settings) -> Vec<&'static str> {
+        // Proxies come from the environment, not from the file.
+        let mut pool = settings.pool.clone();
+        pool.proxies.clone_from(&self.pool.proxies);
+        let changed = [
+            ("listen", self.listen != settings.listen),
+            ("http2_config", self.pool != pool),
+            ("title, response_mappings and the like", self.faces != faces(settings)),
+        ];
+        changed.into_iter().filter_map(|(key, changed)| changed.then_some(key)).collect()
+    }
+}
+
+/// How every tenant looks from outside, as a text to compare.
+fn faces(settings: &Settings) -> String {
+    let views = settings.gateway.endpoints.iter().map(|(id, view)| (id.as_str(), format!("{view:?}")));
+    let views: std::collections::BTreeMap<_, _> = views.collect();
+    format!("{views:?}")
 }
 
 impl FunctionCall {

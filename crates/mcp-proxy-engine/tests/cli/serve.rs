@@ -97,6 +97,56 @@ fn one_address_makes_a_transparent_proxy() {
     assert!(answer.contains("Katsuko"), "{answer}");
 }
 
+/// Polls until the answer has `part`; at most twenty seconds.
+fn until(served: &Served, path: &str, part: &str) -> String {
+    let mut answer = String::new();
+    for _ in 0..200 {
+        answer = served.request("GET", path, "");
+        if answer.contains(part) {
+            return answer;
+        }
+        wait(Duration::from_millis(100));
+    }
+    panic!("{path} never had {part}: {answer}");
+}
+
+/// Waits for something outside of this process, whose clock nobody can advance.
+fn wait(time: Duration) {
+    let (_never, receiver) = std::sync::mpsc::sync_channel::<()>(1);
+    let _ = receiver.recv_timeout(time);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_changed_configuration_is_taken_up_and_a_broken_one_is_not() {
+    let behind = serve(&[]);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("proxy.json");
+    let config = |deny: &str| {
+        let url = format!("http://{}/mcp", behind.address);
+        format!("{{\"mcpServers\": {{\"demo\": {{\"url\": \"{url}\", \"deny\": [{deny}]}}}}}}")
+    };
+    std::fs::write(&file, config("")).unwrap();
+    let mut served = serve(&["--config", file.to_str().unwrap()]);
+    until(&served, "/tools?format=mcp", "get_orders");
+
+    std::fs::write(&file, "{\"mcpServers\": 7}").unwrap();
+    let mut line = String::new();
+    served.rest.read_line(&mut line).unwrap();
+    assert!(line.contains("proxy.json:1:16: mcpServers: expected a map, found an integer"), "{line}");
+    assert!(served.request("GET", "/tools?format=mcp", "").contains("get_orders"));
+
+    std::fs::write(&file, config("\"get_orders\", \"fail\"")).unwrap();
+    for _ in 0..200 {
+        if !served.request("GET", "/tools?format=mcp", "").contains("get_orders") {
+            break;
+        }
+        wait(Duration::from_millis(100));
+    }
+    let tools = served.request("GET", "/tools?format=mcp", "");
+    assert!(tools.contains("get_user") && !tools.contains("get_orders"), "{tools}");
+}
+
 #[cfg(unix)]
 #[test]
 fn a_termination_signal_lets_the_call_under_way_finish_and_ends_with_0() {
