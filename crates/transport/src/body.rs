@@ -70,7 +70,8 @@ impl Body {
         meter: &Arc<Meter>,
     ) -> Result<Self, Error> {
         let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        if announced.is_some_and(|length: u64| length > limit) {
+        // The answer to a HEAD announces what a GET would bring.
+        if !inner.is_end_stream() && announced.is_some_and(|length: u64| length > limit) {
             return Err(too_large(limit));
         }
         let mut body = Self {

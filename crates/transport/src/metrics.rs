@@ -31,20 +31,6 @@ pub struct Metric {
 /// Every metric of the transport, sorted by name.
 pub const METRICS: &[Metric] = &[
     Metric {
-        name: CONNECTIONS_OPEN,
-        kind: "gauge",
-        unit: "connections",
-        labels: &["origin"],
-        help: "Connections open now, draining ones included.",
-    },
-    Metric {
-        name: CONNECTIONS_OPENED,
-        kind: "counter",
-        unit: "connections",
-        labels: &["origin", "protocol"],
-        help: "Connections ever opened.",
-    },
-    Metric {
         name: CONNECT_DURATION,
         kind: "histogram",
         unit: "seconds",
@@ -57,6 +43,20 @@ pub const METRICS: &[Metric] = &[
         unit: "attempts",
         labels: &["origin", "kind"],
         help: "Connection attempts that failed, by the kind of the error.",
+    },
+    Metric {
+        name: CONNECTIONS_OPEN,
+        kind: "gauge",
+        unit: "connections",
+        labels: &["origin"],
+        help: "Connections open now, draining ones included.",
+    },
+    Metric {
+        name: CONNECTIONS_OPENED,
+        kind: "counter",
+        unit: "connections",
+        labels: &["origin", "protocol"],
+        help: "Connections ever opened.",
     },
     Metric {
         name: EXCHANGES,

@@ -8,6 +8,7 @@ mod crowd;
 mod endings;
 mod h2_exchange;
 mod keep_alive;
+mod metrics;
 mod pooling;
 mod proxy;
 mod stdio;

@@ -481,3 +481,25 @@ async fn what_cannot_be_sent_comes_back_at_once() {
     peer.goaway(stream, NO_ERROR).await;
     nothing_leaked(&pool).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_head_request_may_announce_more_than_the_limit() {
+    let mut network = Network::new();
+    let mut config = PoolConfig::default();
+    config.max_response_bytes = 10;
+    let pool = network.pool(config);
+    for (request, is_fine) in [(Request::head("/x"), true), (Request::get("/x"), false)] {
+        let call = spawn_send(&pool, &http1(), request.body(Bytes::new()).unwrap());
+        let mut peer = network.accept().await;
+        read_http1_request(&mut peer).await;
+        peer.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\nconnection: close\r\n\r\n")
+            .await
+            .unwrap();
+        let answer = soon(call).await.unwrap();
+        assert_eq!(answer.is_ok(), is_fine);
+        if let Err(error) = answer {
+            assert_eq!(error.kind(), ErrorKind::TooLarge);
+        }
+    }
+    nothing_leaked(&pool).await;
+}
