@@ -57,5 +57,6 @@ async fn ten_thousand_exchanges_in_flight_share_a_hundred_connections() {
     while let Some(answer) = soon(calls.join_next()).await {
         assert_eq!(answer.unwrap().expect("an answer"), "ok");
     }
+    servers.shutdown().await;
     nothing_leaked(&pool).await;
 }

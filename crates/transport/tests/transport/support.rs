@@ -304,7 +304,8 @@ pub(crate) async fn read_http1_request(peer: &mut (impl ByteStream + ?Sized)) ->
     head + &String::from_utf8(body).expect("text")
 }
 
-/// After every script: no slot is held, nobody waits, nothing is being opened.
+/// After every script: no slot is held, nobody waits, nothing is being opened, and no task runs but one per connection
+/// and the timekeeper.
 pub(crate) async fn nothing_leaked(pool: &Pool) {
     settle().await;
     let snapshot = pool.snapshot();
@@ -313,4 +314,6 @@ pub(crate) async fn nothing_leaked(pool: &Pool) {
         assert_eq!((it.streams, it.waiting, it.connecting), (0, 0, 0), "{origin}: {it:?}");
         assert_eq!(it.idle, it.connections, "{origin}: {it:?}");
     }
+    let n_tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    assert!(n_tasks <= snapshot.connections + 1, "{n_tasks} tasks for {} connections", snapshot.connections);
 }
