@@ -40,6 +40,9 @@ enum Command {
     TransportClient(transport::ClientOptions),
     /// What an idle connection and a waiting exchange cost in memory.
     TransportMemory(transport::MemoryOptions),
+    /// One measurement of `transport-memory`.
+    #[command(hide = true)]
+    TransportMemoryCell(transport::MemoryCellOptions),
     /// Very many exchanges, many cut short, and whether anything piles up.
     Soak(transport::SoakOptions),
     /// The server of `transport`.
@@ -59,6 +62,7 @@ fn main() -> anyhow::Result<()> {
         Command::Transport(options) => runtime.block_on(transport::run(options)),
         Command::TransportClient(options) => runtime.block_on(transport::run_client(options)),
         Command::TransportMemory(options) => runtime.block_on(transport::run_memory(options)),
+        Command::TransportMemoryCell(options) => runtime.block_on(transport::run_memory_cell(options)),
         Command::Soak(options) => runtime.block_on(transport::run_soak(options)),
         Command::TransportServer(options) => runtime.block_on(transport::run_server(options)),
         Command::Upstream(options) => runtime.block_on(upstream::run(options)),

@@ -1,11 +1,14 @@
 //! `mpe-bench transport-memory`: what an idle connection and a waiting exchange cost.
 
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
 use http_body_util::BodyExt as _;
 use mpe_transport::{Origin, Pool, PoolConfig, TlsConfig, Wire};
+use tokio::process::Command;
 use tokio::task::JoinSet;
 
 use super::soak::resident_kib;
@@ -22,26 +25,71 @@ pub struct MemoryOptions {
     pub waiting: usize,
 }
 
+/// One measurement, in a process that has held nothing before: freed memory would hide what is taken.
+#[derive(Debug, clap::Args)]
+pub struct MemoryCellOptions {
+    #[arg(long, value_enum)]
+    of: Thing,
+    #[arg(long)]
+    count: usize,
+    #[arg(long)]
+    plain: SocketAddr,
+    #[arg(long)]
+    tls: SocketAddr,
+    /// The authority to trust, PEM.
+    #[arg(long)]
+    ca: PathBuf,
+}
+
+/// What is weighed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Thing {
+    Plain,
+    Tls,
+    Waiting,
+}
+
 /// Measures and prints one line for each.
 pub async fn run(options: MemoryOptions) -> anyhow::Result<()> {
     let folder = std::env::temp_dir().join(format!("mpe-bench-memory-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
-    super::write_certificates(&folder)?;
-    let (plain, tls) = (process::free_address()?, process::free_address()?);
-    let server = Process::listening(&super::server_command(&folder, plain, tls)?, tls, None).await;
-    let authority = std::fs::read(folder.join("ca.pem"))?;
+    let result = run_in(&options, &folder).await;
     std::fs::remove_dir_all(&folder)?;
-    let _server = server?;
-    let plain = Origin::of(&format!("http://{plain}/").parse()?, Wire::H2c)?;
-    let tls = Origin::of(&format!("https://localhost:{}/", tls.port()).parse()?, Wire::Auto)?;
-    for (name, origin) in [("h2c", &plain), ("TLS", &tls)] {
-        let bytes = idle_connections(origin, authority.clone(), options.connections).await?;
-        println!("an idle connection over {name}: {bytes} bytes");
+    result
+}
+
+async fn run_in(options: &MemoryOptions, folder: &Path) -> anyhow::Result<()> {
+    super::write_certificates(folder)?;
+    let (plain, tls) = (process::free_address()?, process::free_address()?);
+    let _server = Process::listening(&super::server_command(folder, plain, tls)?, tls, None).await?;
+    for (what, of, count) in [
+        ("an idle connection over h2c", "plain", options.connections),
+        ("an idle connection over TLS", "tls", options.connections),
+        ("a waiting exchange, its task included", "waiting", options.waiting),
+    ] {
+        let mut command = Command::new(super::this_binary()?);
+        command.args(["transport-memory-cell", "--of", of, "--count", &count.to_string()]);
+        command
+            .args(["--plain", &plain.to_string(), "--tls", &tls.to_string(), "--ca"])
+            .arg(folder.join("ca.pem"));
+        let output = command.kill_on_drop(true).output().await?;
+        anyhow::ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        println!("{what}: {} bytes", String::from_utf8_lossy(&output.stdout).trim());
     }
-    println!(
-        "a waiting exchange, its task included: {} bytes",
-        waiting_exchanges(&plain, options.waiting).await?
-    );
+    Ok(())
+}
+
+/// Measures one thing and prints its bytes.
+pub async fn run_cell(options: MemoryCellOptions) -> anyhow::Result<()> {
+    let plain = Origin::of(&format!("http://{}/", options.plain).parse()?, Wire::H2c)?;
+    let tls = Origin::of(&format!("https://localhost:{}/", options.tls.port()).parse()?, Wire::Auto)?;
+    let authority = std::fs::read(&options.ca)?;
+    let bytes = match options.of {
+        Thing::Plain => idle_connections(&plain, authority, options.count).await?,
+        Thing::Tls => idle_connections(&tls, authority, options.count).await?,
+        Thing::Waiting => waiting_exchanges(&plain, options.count).await?,
+    };
+    println!("{bytes}");
     Ok(())
 }
 

@@ -18,7 +18,7 @@ use tokio::process::Command;
 
 use crate::process::{self, Process};
 pub use client::{Client, ClientOptions, Shape, Wire, run as run_client};
-pub use memory::{MemoryOptions, run as run_memory};
+pub use memory::{MemoryCellOptions, MemoryOptions, run as run_memory, run_cell as run_memory_cell};
 pub use server::{ServerOptions, run as run_server};
 pub use soak::{SoakOptions, run as run_soak};
 
