@@ -89,7 +89,7 @@ impl Pool {
             Err(error) => return Err(error.returning(request)),
         };
         let options = ExchangeOptions { deadline: Some(deadline), ..ExchangeOptions::default() };
-        let mut response = self.send_with(origin, request, options).await?;
+        let mut response = self.exchange(origin, request.into(), options).await?;
         response.body_mut().hold_turn(turn);
         Ok(response)
     }
