@@ -10,9 +10,10 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::batch::unknown_endpoint;
 use crate::fleet::{Fleet, FleetParts};
+use crate::lazy::Lazy;
 use crate::{
-    CallError, CheckerFactory, Derive, EndpointConfig, EndpointId, Interest, Limits, Listening,
-    OriginPerformance, Relay, RelayReply, Snapshot, ToolCall, ToolOutcome,
+    CallError, CheckerFactory, Derive, EndpointConfig, EndpointId, EndpointSource, Interest, LazyLimits,
+    Limits, Listening, OriginPerformance, Relay, RelayReply, Snapshot, ToolCall, ToolOutcome,
 };
 
 /// Many upstream servers as one thing to call. Cheap to clone; the last clone's drop ends the background work.
@@ -60,15 +61,23 @@ impl EngineBuilder {
         self
     }
 
+    /// Who makes endpoints that are not configured by name, when somebody asks for one. They are retired when idle.
+    /// Default: nobody, other endpoints do not exist.
+    pub fn endpoints_on_demand(mut self, source: Arc<dyn EndpointSource>, limits: LazyLimits) -> Self {
+        self.parts.lazy = Some(Lazy { source, limits });
+        self
+    }
+
     /// Starts discovery in the background and returns at once. Must run inside a Tokio runtime. Install the recorder of
     /// the `metrics` crate before: the engine keeps its handles.
     ///
     /// # Errors
     /// A configuration that cannot work: duplicate endpoint or upstream keys, unreadable TLS material.
     pub fn start(self) -> Result<Engine, CallError> {
-        let fleet = Fleet::new(self.parts);
+        let fleet = Arc::new(Fleet::new(self.parts));
         fleet.apply(self.endpoints)?;
-        Ok(Engine { fleet: Arc::new(fleet) })
+        fleet.watch_idleness();
+        Ok(Engine { fleet })
     }
 }
 
@@ -78,7 +87,7 @@ impl Engine {
         EngineBuilder::default()
     }
 
-    /// Every tenant's name, sorted.
+    /// The name of every tenant that is there now, sorted.
     pub fn endpoints(&self) -> Vec<EndpointId> {
         let mut names: Vec<_> = self.fleet.tenants().keys().cloned().collect();
         names.sort_unstable();
@@ -99,6 +108,16 @@ impl Engine {
         let tenants = self.fleet.tenants();
         let all = join_all(tenants.values().map(|tenant| tenant.settled()));
         timeout_at(deadline, all).await.is_ok()
+    }
+
+    /// Waits until every upstream of one tenant has been discovered or has failed once, at most until `deadline`. False when
+    /// there is no such tenant or time ran out. Worth a call before listing an endpoint that was made on demand.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    pub async fn settled_at(&self, endpoint: &EndpointId, deadline: Instant) -> bool {
+        let Some(tenant) = self.fleet.tenant(endpoint) else { return false };
+        timeout_at(deadline, tenant.settled()).await.is_ok()
     }
 
     /// A receiver that sees the tenant's revision whenever its catalogue is replaced.

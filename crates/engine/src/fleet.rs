@@ -1,19 +1,20 @@
 //! Every tenant of one engine, the pool they share, and the tasks behind them.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use futures_util::future::join_all;
 use mpe_transport::{Pool, PoolConfig, PoolSnapshot, TlsConfig};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::attempt::shutting_down;
 use crate::discovery;
 use crate::handle::{Handle, Parts, origin_text};
+use crate::lazy::Lazy;
 use crate::metrics::Labels;
 use crate::performance::Performance;
 use crate::tenant::{Roster, Tenant};
@@ -24,6 +25,9 @@ use crate::{
 
 /// How long a retired upstream's calls may go on before it is closed under them. Longer than any sensible deadline.
 const RETIREMENT: Duration = Duration::from_secs(300);
+
+/// How long after its removal an endpoint still takes calls of those who found it before.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// How long an upstream may take to end its sessions and processes.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -38,41 +42,71 @@ pub(crate) struct FleetParts {
     pub(crate) tls: TlsConfig,
     pub(crate) checkers: Option<Arc<dyn CheckerFactory>>,
     pub(crate) derive: Option<Arc<dyn Derive>>,
+    pub(crate) lazy: Option<Lazy>,
 }
 
 /// Every tenant of one engine.
 pub(crate) struct Fleet {
     parts: FleetParts,
-    tenants: ArcSwap<Tenants>,
+    /// Behind a lock, unlike what is inside a tenant: held for one look or one change, never across a wait.
+    tenants: RwLock<Tenants>,
     /// Made when the first upstream needs it.
     pool: Mutex<Option<Pool>>,
     performance: Performance,
     labels: Labels,
     /// Every task ever spawned here; joined by `close`.
     tasks: TaskTracker,
-    /// Held while the tenants are being replaced.
     applying: Mutex<()>,
+    pub(crate) lazy: Option<Lazy>,
+    /// Cancelled when the fleet ends.
+    pub(crate) ended: CancellationToken,
 }
 
 impl Fleet {
-    pub(crate) fn new(parts: FleetParts) -> Self {
+    pub(crate) fn new(mut parts: FleetParts) -> Self {
+        let lazy = parts.lazy.take();
         Self {
             parts,
-            tenants: ArcSwap::default(),
+            tenants: RwLock::default(),
             pool: Mutex::new(None),
             performance: Performance::default(),
             labels: Labels::default(),
             tasks: TaskTracker::new(),
             applying: Mutex::new(()),
+            lazy,
+            ended: CancellationToken::new(),
         }
     }
 
-    pub(crate) fn tenants(&self) -> Arc<Tenants> {
-        self.tenants.load_full()
+    /// All of them, as they are now.
+    pub(crate) fn tenants(&self) -> Tenants {
+        self.tenants.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(crate) fn tenant(&self, id: &EndpointId) -> Option<Arc<Tenant>> {
-        self.tenants.load().get(id).map(Arc::clone)
+    /// To change them: hold [`Fleet::applying`] too.
+    pub(crate) fn tenants_mut(&self) -> RwLockWriteGuard<'_, Tenants> {
+        self.tenants.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The endpoint if it is there already; see [`Fleet::tenant`].
+    pub(crate) fn existing(&self, id: &EndpointId) -> Option<Arc<Tenant>> {
+        self.tenants.read().unwrap_or_else(PoisonError::into_inner).get(id).map(Arc::clone)
+    }
+
+    /// Held while the tenants are being replaced.
+    pub(crate) fn applying(&self) -> MutexGuard<'_, ()> {
+        lock(&self.applying)
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.tasks.is_closed()
+    }
+
+    /// A new endpoint, not yet among the others.
+    pub(crate) fn start_tenant(&self, config: EndpointConfig) -> Result<Arc<Tenant>, CallError> {
+        check(std::slice::from_ref(&config))?;
+        let plan = self.plan(config, None)?;
+        Ok(self.carry_out(plan))
     }
 
     pub(crate) fn tasks(&self) -> &TaskTracker {
@@ -93,21 +127,26 @@ impl Fleet {
     /// # Errors
     /// A configuration that cannot work. Nothing has changed then.
     pub(crate) fn apply(&self, configs: Vec<EndpointConfig>) -> Result<(), CallError> {
-        let _applying = lock(&self.applying);
-        if self.tasks.is_closed() {
+        let _applying = self.applying();
+        if self.is_closing() {
             return Err(shutting_down());
         }
         check(&configs)?;
         let before = self.tenants();
+        let configs = self.with_lazy(configs, &before);
         // Everything that can fail comes first.
         let mut planned = Vec::with_capacity(configs.len());
-        for config in configs {
+        for (config, is_lazy) in configs {
             let existing = before.get(&config.id).cloned();
-            planned.push(self.plan(config, existing)?);
+            planned.push(Plan { is_lazy, ..self.plan(config, existing)? });
         }
         let mut after = Tenants::with_capacity(planned.len());
         for plan in planned {
+            let is_lazy = plan.is_lazy;
             let tenant = self.carry_out(plan);
+            if !is_lazy {
+                tenant.set_configured();
+            }
             after.insert(tenant.id.clone(), tenant);
         }
         let gone: Vec<_> = before
@@ -115,12 +154,24 @@ impl Fleet {
             .filter(|(id, _)| !after.contains_key(id))
             .map(|(_, tenant)| Arc::clone(tenant))
             .collect();
-        self.tenants.store(Arc::new(after));
+        *self.tenants_mut() = after;
         for tenant in gone {
             info!(endpoint = %tenant.id, "endpoint removed");
             self.tasks.spawn(retire_tenant(tenant));
         }
         Ok(())
+    }
+
+    /// The configured endpoints, and those made on demand as their source would make them now.
+    fn with_lazy(&self, configs: Vec<EndpointConfig>, before: &Tenants) -> Vec<(EndpointConfig, bool)> {
+        let named: HashSet<EndpointId> = configs.iter().map(|config| config.id.clone()).collect();
+        let mut all: Vec<_> = configs.into_iter().map(|config| (config, false)).collect();
+        if let Some(lazy) = &self.lazy {
+            let living = before.values().filter(|tenant| tenant.is_lazy() && !named.contains(&tenant.id));
+            let configs = living.filter_map(|tenant| lazy.source.endpoint(&tenant.id));
+            all.extend(configs.map(|config| (config, true)));
+        }
+        all
     }
 
     /// What becomes of one endpoint; nothing is changed yet.
@@ -149,7 +200,7 @@ impl Fleet {
                 && roster.upstreams.iter().zip(&upstreams).all(|(a, b)| Arc::ptr_eq(a, b))
         });
         let roster = Roster::new(upstreams, config.naming, config.limits);
-        Ok(Plan { id: config.id, roster, existing, fresh, gone, is_unchanged })
+        Ok(Plan { id: config.id, roster, existing, fresh, gone, is_unchanged, is_lazy: false })
     }
 
     fn carry_out(&self, plan: Plan) -> Arc<Tenant> {
@@ -256,6 +307,7 @@ impl Fleet {
     }
 
     fn stop_all(&self) {
+        self.ended.cancel();
         for tenant in self.tenants().values() {
             tenant.stop.cancel();
             for upstream in &tenant.roster().upstreams {
@@ -281,6 +333,7 @@ struct Plan {
     /// Upstreams that nobody will call any more.
     gone: Vec<Arc<Handle>>,
     is_unchanged: bool,
+    is_lazy: bool,
 }
 
 /// Ends an upstream once the last call that can reach it has ended.
@@ -300,7 +353,9 @@ async fn retire(handle: Arc<Handle>, closes: bool) {
     info!(upstream = %key, "upstream retired");
 }
 
-async fn retire_tenant(tenant: Arc<Tenant>) {
+pub(crate) async fn retire_tenant(tenant: Arc<Tenant>) {
+    // Whoever looked the endpoint up just before it was taken out may still begin a call.
+    sleep(GRACE).await;
     tenant.calls.close();
     let _ = timeout(RETIREMENT, tenant.calls.wait()).await;
     tenant.stop.cancel();
@@ -340,5 +395,5 @@ fn misconfigured(message: String) -> CallError {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,9 +1,12 @@
 //! One endpoint while the engine runs: who is in it, and the catalogue that stands for them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
@@ -33,6 +36,11 @@ pub(crate) struct Tenant {
     pub(crate) listeners: Listeners,
     /// Calls under way.
     pub(crate) calls: TaskTracker,
+    /// Made on demand, and retired when idle.
+    is_lazy: AtomicBool,
+    made: Instant,
+    /// Milliseconds from `made` to the last use.
+    last_use: AtomicU64,
     /// Cancelled when the endpoint ends: calls still under way end too.
     pub(crate) stop: CancellationToken,
 }
@@ -117,8 +125,44 @@ impl Tenant {
             revision,
             listeners: Listeners::default(),
             calls: TaskTracker::new(),
+            is_lazy: AtomicBool::new(false),
+            made: Instant::now(),
+            last_use: AtomicU64::new(0),
             stop: CancellationToken::new(),
         }
+    }
+
+    /// The endpoint was asked for.
+    pub(crate) fn touch_use(&self) {
+        if self.is_lazy() {
+            self.last_use.store(self.age_millis(), Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn is_lazy(&self) -> bool {
+        self.is_lazy.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_lazy(&self) {
+        self.is_lazy.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_configured(&self) {
+        self.is_lazy.store(false, Ordering::Relaxed);
+    }
+
+    /// How long ago it was last asked for.
+    pub(crate) fn idle_time(&self) -> Duration {
+        Duration::from_millis(self.age_millis().saturating_sub(self.last_use.load(Ordering::Relaxed)))
+    }
+
+    /// Whether it was made on demand and nobody has used it for that long, nor does now.
+    pub(crate) fn is_idle_for(&self, limit: Duration) -> bool {
+        self.is_lazy() && self.calls.is_empty() && self.idle_time() >= limit
+    }
+
+    fn age_millis(&self) -> u64 {
+        u64::try_from(self.made.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     /// What calls see now.

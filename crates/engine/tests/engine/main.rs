@@ -7,6 +7,7 @@ mod catalogue;
 mod dispatch;
 mod isolation;
 mod items;
+mod lazy;
 mod listen;
 mod once;
 mod plan;
