@@ -31,6 +31,8 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Put the engine in front of servers and serve every face over HTTP. Without a server: the embedded demo
     Serve(ServeArgs),
+    /// Be one MCP server on standard input and output, in front of all the others; for clients that start their servers
+    Stdio(StdioArgs),
     /// Call one tool
     Call(CallArgs),
     /// List the tools
@@ -109,6 +111,28 @@ pub(crate) struct ServeArgs {
     /// Print the configuration in effect, without its secrets, and end
     #[arg(long)]
     pub(crate) print_config: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct StdioArgs {
+    /// Addresses of MCP servers. One alone keeps its tool names untouched
+    #[arg(value_name = "URL")]
+    pub(crate) urls: Vec<String>,
+    /// A command that is an MCP server on its standard input and output
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
+    /// A configuration file: .toml, .yaml or .json
+    #[arg(long, short, env = "MPE_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Speak HTTP/2 without TLS to the servers given by address
+    #[arg(long)]
+    pub(crate) h2c: bool,
+    /// A header for the servers given by address, as `Name: value`; may be given several times
+    #[arg(long, value_name = "HEADER")]
+    pub(crate) header: Vec<String>,
+    /// The endpoint (tenant) [default: the one at the root]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) endpoint: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mcp_proxy_engine::{engine, transport};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::task::JoinHandle;
 
@@ -31,6 +32,7 @@ pub(crate) fn install() -> Result<Metrics, Failure> {
     let recorder = builder.build_recorder();
     let handle = recorder.handle();
     metrics::set_global_recorder(recorder).map_err(|error| Failure::system(format!("metrics: {error}")))?;
+    describe();
     let reader = handle.clone();
     let upkeep = tokio::spawn(async move {
         let mut ticks = tokio::time::interval(UPKEEP);
@@ -40,6 +42,19 @@ pub(crate) fn install() -> Result<Metrics, Failure> {
         }
     });
     Ok(Metrics { handle, upkeep })
+}
+
+/// Gives every metric its `# HELP`.
+fn describe() {
+    let engine = engine::METRICS.iter().map(|metric| (metric.name, metric.kind, metric.help));
+    let transport = transport::METRICS.iter().map(|metric| (metric.name, metric.kind, metric.help));
+    for (name, kind, help) in engine.chain(transport) {
+        match kind {
+            "counter" => metrics::describe_counter!(name, help),
+            "gauge" => metrics::describe_gauge!(name, help),
+            _ => metrics::describe_histogram!(name, help),
+        }
+    }
 }
 
 impl Drop for Metrics {

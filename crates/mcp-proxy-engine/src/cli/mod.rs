@@ -16,6 +16,7 @@ mod output;
 mod reload;
 mod serve;
 mod source;
+mod stdio;
 mod tools;
 
 use std::process::ExitCode;
@@ -73,6 +74,7 @@ async fn dispatch(args: Args) -> Result<Exit, Failure> {
         Command::Lambda(args) => lambda::run(args, &log).await,
         Command::Openapi(args) => documents::openapi(args, &log).await,
         Command::Serve(args) => serve::run(args, &log).await,
+        Command::Stdio(args) => stdio::run(args, &log).await,
         Command::Tools(args) => tools::run(args, &log).await,
     }
 }

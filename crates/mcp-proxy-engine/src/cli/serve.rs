@@ -76,7 +76,7 @@ pub(crate) async fn run(args: ServeArgs, log: &LogArgs) -> Result<Exit, Failure>
 }
 
 /// Stops on the first Ctrl-C or SIGTERM; ends the process on the second.
-async fn signals(stop: CancellationToken) {
+pub(crate) async fn signals(stop: CancellationToken) {
     signal().await;
     output::note("stopping: calls under way may finish; once more to stop at once");
     stop.cancel();

@@ -27,8 +27,8 @@ pub use problem::{ConfigError, Problem};
 pub use read::Format;
 pub use resolve::Settings;
 pub use shape::{
-    ApiServer, Breaker, Config, Endpoint, Era, Http2Config, InternalMcp, LambdaFunction, Limits, Log,
-    LogFormat, Naming, Preset, Retry, Server, ServerKind, Tls,
+    ApiServer, Breaker, Config, Endpoint, Era, Http2Config, HttpFace, InternalMcp, LambdaFunction, Limits,
+    Log, LogFormat, Naming, Preset, Retry, Server, ServerKind, Tls,
 };
 pub use values::{Count, Secret, Size, Span};
 

@@ -148,6 +148,19 @@ impl Source {
         set(&mut gateway.max_connections, config.limits.max_connections.map(Count::get));
         set(&mut gateway.max_listeners, config.limits.max_listeners.map(Count::get));
         set(&mut gateway.max_batch, config.limits.max_batch.map(Count::get));
+        if let Some(http) = &config.http {
+            for (target, span) in [
+                (&mut gateway.header_timeout, http.header_timeout),
+                (&mut gateway.body_timeout, http.body_timeout),
+                (&mut gateway.hold_head, http.hold_head),
+                (&mut gateway.keep_alive, http.keep_alive),
+                (&mut gateway.session_lifetime, http.session_lifetime),
+                (&mut gateway.input_lifetime, http.input_lifetime),
+            ] {
+                set(target, span.map(Span::get));
+            }
+            set(&mut gateway.page_size, http.page_size.map(Count::get));
+        }
         gateway.secret = self.secret(config.session_secret.as_ref());
         set(&mut gateway.drain, config.drain.map(Span::get));
         gateway.check_mcp_arguments = config.check_mcp_arguments;

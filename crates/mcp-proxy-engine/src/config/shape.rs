@@ -93,6 +93,9 @@ pub struct Config {
     /// Check the arguments of known tools over MCP too. Default: no, the server's own answer is what an MCP client
     /// expects.
     pub check_mcp_arguments: bool,
+    /// Patience and page sizes of the HTTP face.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http: Option<HttpFace>,
     /// How long a stop waits for what is under way. Default: 30 s.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drain: Option<Span>,
@@ -362,6 +365,33 @@ pub struct Limits {
     /// Open streams of clients that wait for changes (top level only). Default: 1024.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_listeners: Option<Count>,
+}
+
+/// Patience and page sizes of the HTTP face.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpFace {
+    /// How long the head of a request may take. Default: 15 s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub header_timeout: Option<Span>,
+    /// How long the body of a request may take. Default: 30 s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body_timeout: Option<Span>,
+    /// How long an MCP answer may wait for its first message before its stream is opened. Default: 5 s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hold_head: Option<Span>,
+    /// The pause after which a quiet stream gets a comment line. Default: 15 s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_alive: Option<Span>,
+    /// Items on one page of an MCP list. Default: 1000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub page_size: Option<Count>,
+    /// How long a legacy session's token is good. Default: 24 h.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_lifetime: Option<Span>,
+    /// How long a caller may take to answer what a tool asked for. Default: 10 min.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input_lifetime: Option<Span>,
 }
 
 /// The Python product's connection options, and the limits it lacked.

@@ -228,3 +228,20 @@ fn outside_of_lambda_the_lambda_command_names_the_missing_variable() {
     assert_eq!((code, out.as_str()), (6, ""));
     assert!(err.contains("AWS_LAMBDA_"), "{err}");
 }
+
+#[test]
+fn the_engine_is_a_server_on_standard_input_and_output() {
+    let lines = [
+        r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}"#,
+        r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#,
+        r#"{"jsonrpc":"2.0","id":"list","method":"tools/list"}"#,
+        r#"{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{"name":"get_user","arguments":{"user_id":"124"}}}"#,
+    ];
+    let (code, out, err) = run(&["stdio"], &(lines.join("\n") + "\n"));
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    let answers: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let answer = |id: Value| answers.iter().find(|answer| answer["id"] == id).unwrap();
+    assert_eq!(answer(1.into())["result"]["protocolVersion"], "2025-06-18");
+    assert_eq!(answer("list".into())["result"]["tools"].as_array().unwrap().len(), 9);
+    assert_eq!(answer(3.into())["result"]["structuredContent"]["name"], "Grace Hopper");
+}

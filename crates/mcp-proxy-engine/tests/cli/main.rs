@@ -10,6 +10,7 @@ use assert_cmd::Command;
 /// The command, deaf to the settings of whoever runs the tests.
 fn command() -> Command {
     let mut command = Command::cargo_bin("mcp-proxy-engine").unwrap();
+    command.timeout(std::time::Duration::from_secs(60));
     command.env_remove("MPE_CONFIG").env_remove("MPE_LOG").env_remove("MPE_LOG_FORMAT");
     command
 }

@@ -3,16 +3,20 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use super::run;
+
+/// How long anything here may take before it counts as hanging.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running `serve`, ended with the test.
 struct Served {
     child: Child,
     address: String,
     lines: Vec<String>,
-    rest: BufReader<std::process::ChildStderr>,
+    rest: Receiver<String>,
 }
 
 impl Drop for Served {
@@ -32,12 +36,19 @@ fn serve(args: &[&str]) -> Served {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut rest = BufReader::new(child.stderr.take().unwrap());
-    let mut lines = Vec::new();
-    while !lines.last().is_some_and(|line: &String| line.starts_with("Stop with")) {
-        let mut line = String::new();
-        assert_ne!(rest.read_line(&mut line).unwrap(), 0, "serve ended: {lines:?}");
-        lines.push(line.trim_end().to_owned());
+    let stderr = BufReader::new(child.stderr.take().unwrap());
+    let (sender, rest) = std::sync::mpsc::sync_channel(1024);
+    std::thread::spawn(move || {
+        for line in stderr.lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    let mut lines: Vec<String> = Vec::new();
+    while !lines.last().is_some_and(|line| line.starts_with("Stop with")) {
+        let line = rest.recv_timeout(PATIENCE);
+        lines.push(line.unwrap_or_else(|error| panic!("{error}: {lines:?}")));
     }
     let mcp = lines.iter().find_map(|line| line.trim().strip_prefix("MCP")).unwrap().trim().to_owned();
     let address = mcp.trim_start_matches("http://").trim_end_matches("/mcp").to_owned();
@@ -48,7 +59,7 @@ impl Served {
     /// One HTTP/1.1 request, as `curl` would send it; the whole answer.
     fn request(&self, method: &str, path: &str, body: &str) -> String {
         let mut stream = TcpStream::connect(&self.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let head = format!(
             "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
             self.address,
@@ -127,12 +138,11 @@ fn a_changed_configuration_is_taken_up_and_a_broken_one_is_not() {
         format!("{{\"mcpServers\": {{\"demo\": {{\"url\": \"{url}\", \"deny\": [{deny}]}}}}}}")
     };
     std::fs::write(&file, config("")).unwrap();
-    let mut served = serve(&["--config", file.to_str().unwrap()]);
+    let served = serve(&["--config", file.to_str().unwrap()]);
     until(&served, "/tools?format=mcp", "get_orders");
 
     std::fs::write(&file, "{\"mcpServers\": 7}").unwrap();
-    let mut line = String::new();
-    served.rest.read_line(&mut line).unwrap();
+    let line = served.rest.recv_timeout(PATIENCE).unwrap();
     assert!(line.contains("proxy.json:1:16: mcpServers: expected a map, found an integer"), "{line}");
     assert!(served.request("GET", "/tools?format=mcp", "").contains("get_orders"));
 
@@ -156,6 +166,7 @@ fn a_termination_signal_lets_the_call_under_way_finish_and_ends_with_0() {
         let address = served.address.clone();
         scope.spawn(move || {
             let mut stream = TcpStream::connect(&address).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
             let body = "{\"ms\": 700}";
             write!(
                 stream,
@@ -171,12 +182,11 @@ fn a_termination_signal_lets_the_call_under_way_finish_and_ends_with_0() {
         while !served.request("POST", "/tools/server_stats", "{}").contains("\"calls_running\":2") {}
         let status = Command::new("kill").args(["-TERM", &served.child.id().to_string()]).status().unwrap();
         assert!(status.success());
-        assert_eq!(receiver.recv_timeout(Duration::from_secs(20)).unwrap(), "HTTP/1.1 200");
+        assert_eq!(receiver.recv_timeout(PATIENCE).unwrap(), "HTTP/1.1 200");
     });
+    let rest: Vec<String> = std::iter::from_fn(|| served.rest.recv_timeout(PATIENCE).ok()).collect();
+    assert!(rest.iter().any(|line| line == "stopped"), "{rest:?}");
     assert_eq!(served.child.wait().unwrap().code(), Some(0));
-    let mut rest = String::new();
-    served.rest.read_to_string(&mut rest).unwrap();
-    assert!(rest.contains("stopped"), "{rest}");
 }
 
 #[test]
