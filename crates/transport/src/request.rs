@@ -4,7 +4,8 @@ use std::fmt;
 use std::pin::Pin;
 
 use bytes::Bytes;
-use http::{Request, request};
+use http::header::CONNECTION;
+use http::{HeaderMap, Request, request};
 use http_body::Body;
 
 use crate::Error;
@@ -58,3 +59,30 @@ impl fmt::Debug for OutgoingBody {
         write!(f, "OutgoingBody({:?} bytes)", self.len())
     }
 }
+
+/// A copy of the headers without those that belong to the pool: the ones that speak of one connection (RFC 9110 §7.6.1,
+/// RFC 9113 §8.2.2), `host`, which comes from the origin, and `content-length`, which comes from the body. There is room
+/// for one more.
+pub(crate) fn end_to_end(headers: &HeaderMap) -> HeaderMap {
+    let mut kept = HeaderMap::with_capacity(headers.len() + 1);
+    for (name, value) in headers {
+        let is_kept = match name.as_str() {
+            "connection" | "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade" => false,
+            "content-length" | "host" => false,
+            "te" => value == "trailers",
+            _ => true,
+        };
+        if is_kept {
+            kept.append(name.clone(), value.clone());
+        }
+    }
+    for listed in headers.get_all(CONNECTION) {
+        for name in listed.to_str().unwrap_or_default().split(',') {
+            kept.remove(name.trim());
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests;

@@ -5,9 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
-};
+use http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Request, Response, Uri};
@@ -20,7 +18,7 @@ use super::upload::Upload;
 use crate::body::{Body, Limits};
 use crate::deadline::Timer;
 use crate::pool::Lease;
-use crate::request::{Outgoing, OutgoingBody};
+use crate::request::{Outgoing, OutgoingBody, end_to_end};
 use crate::{Error, ErrorKind, Origin, Sent};
 
 /// Sends `request` and returns once the head of its response is here.
@@ -126,32 +124,9 @@ impl Link {
         *head.method_mut() = request.method.clone();
         *head.uri_mut() = Uri::from_parts(uri).expect("scheme, authority and path make a URI");
         *head.headers_mut() = end_to_end(&request.headers);
-        match length {
-            Some(0) => {}
-            Some(n_bytes) => drop(head.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(n_bytes))),
-            None => drop(head.headers_mut().remove(CONTENT_LENGTH)),
+        if let Some(n_bytes @ 1..) = length {
+            head.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(n_bytes));
         }
         head
     }
-}
-
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-
-/// The headers without those that speak of one HTTP/1.1 connection.
-fn end_to_end(headers: &HeaderMap) -> HeaderMap {
-    let mut kept = headers.clone();
-    if let Some(listed) = kept.remove(CONNECTION) {
-        // What `Connection` names is as hop-by-hop as itself (RFC 9110 §7.6.1).
-        for name in listed.to_str().unwrap_or_default().split(',') {
-            kept.remove(name.trim());
-        }
-    }
-    for name in [HOST, KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING, UPGRADE] {
-        kept.remove(name);
-    }
-    if kept.get(TE).is_some_and(|te| te != "trailers") {
-        kept.remove(TE);
-    }
-    kept
 }

@@ -19,7 +19,7 @@ use super::message::MessageOut;
 use crate::body::{Body, Limits};
 use crate::deadline::Timer;
 use crate::pool::Lease;
-use crate::request::{Outgoing, OutgoingBody};
+use crate::request::{Outgoing, OutgoingBody, end_to_end};
 use crate::{Error, ErrorKind, Origin, Sent};
 
 /// Sends `request` and returns once the head of its response is here.
@@ -83,7 +83,7 @@ impl Link {
         let mut message = Request::new(MessageOut::new(body, Arc::clone(&self.meter)));
         *message.method_mut() = head.method.clone();
         *message.uri_mut() = Uri::from(target);
-        *message.headers_mut() = head.headers.clone();
+        *message.headers_mut() = end_to_end(&head.headers);
         message.headers_mut().insert(HOST, HeaderValue::clone(&self.host));
         message
     }
