@@ -8,6 +8,8 @@
 // A binary has no outside: `pub` here means "for the other modules".
 #![allow(unreachable_pub)]
 
+mod batch;
+mod catalogue;
 mod faults;
 mod gateway;
 mod load;
@@ -31,8 +33,14 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// The engine as a library: 10, 50 and 500 calls, one after the other and at once, beside one call.
+    Batch(batch::Options),
+    /// What 1,000 upstreams with 20 tools each cost.
+    Catalogue(catalogue::Options),
     /// The whole gateway against yardsticks (and peers) in one sitting.
     Gateway(gateway::Options),
+    /// A healthy upstream alone and beside a dead, a hanging and a slow one.
+    Neighbours(batch::NeighbourOptions),
     /// Our connection pool against other clients and a bare h2 loop.
     Transport(transport::Options),
     /// One client of `transport`, as a process of its own.
@@ -58,6 +66,9 @@ fn main() -> anyhow::Result<()> {
     // One worker: each process has one core to itself where cores can be pinned.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match Arguments::parse().command {
+        Command::Batch(options) => runtime.block_on(batch::run(options)),
+        Command::Catalogue(options) => runtime.block_on(catalogue::run(options)),
+        Command::Neighbours(options) => runtime.block_on(batch::neighbours(options)),
         Command::Gateway(options) => runtime.block_on(gateway::run(options)),
         Command::Transport(options) => runtime.block_on(transport::run(options)),
         Command::TransportClient(options) => runtime.block_on(transport::run_client(options)),

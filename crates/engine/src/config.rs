@@ -95,7 +95,7 @@ pub enum Era {
     /// Ask `server/discover` first, then `initialize`.
     #[default]
     Auto,
-    /// This revision and no other.
+    /// This revision. A legacy one is what we ask for: the server may answer with an older one, which is then spoken.
     Pinned(ProtocolVersion),
 }
 

@@ -101,6 +101,15 @@ pub struct ServerDescription {
     pub instructions: Option<String>,
 }
 
+impl ServerDescription {
+    /// Whether a capability has a flag set, such as `listChanged` of `tools`.
+    pub fn declares(&self, capability: &str, flag: &str) -> bool {
+        let Ok(capabilities) = Object::parse(&self.capabilities) else { return false };
+        let flags = capabilities.present(capability).and_then(|raw| Object::parse(raw).ok());
+        flags.and_then(|flags| flags.get(flag)).is_some_and(|raw| raw.get() == "true")
+    }
+}
+
 /// The state machine; see the module.
 #[derive(Debug)]
 pub struct Probe {
@@ -116,7 +125,8 @@ pub struct Probe {
 const MAX_RENEGOTIATIONS: u8 = 2;
 
 impl Probe {
-    /// A probe that finds out by itself, or one that speaks `pinned` and nothing else.
+    /// A probe that finds out by itself, or one that asks for `pinned`. A legacy server may answer with an older
+    /// revision, which is then spoken; a newer one or another era is refused.
     pub fn new(carrier: Carrier, pinned: Option<ProtocolVersion>) -> Self {
         let step = match pinned {
             None => Step::Discover(ProtocolVersion::LATEST),
@@ -276,7 +286,7 @@ impl Probe {
             return Verdict::Incompatible("the result of initialize names no protocolVersion".to_owned());
         };
         match ProtocolVersion::parse(&named) {
-            Some(version) if version.era() == Era::Legacy && self.pinned.is_none_or(|_| version == asked) => {
+            Some(version) if version.era() == Era::Legacy && self.pinned.is_none_or(|_| version <= asked) => {
                 Verdict::Found(Box::new(Found { version, transport: self.transport(), server }))
             }
             Some(version) if version.era() == Era::Legacy => Verdict::Incompatible(format!(

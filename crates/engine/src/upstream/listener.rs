@@ -29,21 +29,28 @@ impl LogLevel {
 /// Passes on what belongs to one call, and nothing else.
 pub(super) struct Listener {
     context: Arc<CallContext>,
+    id: Id,
     token: Option<Id>,
     last_progress: Option<f64>,
     level: Option<LogLevel>,
 }
 
 impl Listener {
-    /// For a call whose progress token upstream is `token`, where the caller wants progress.
-    pub(super) fn new(context: &Arc<CallContext>, token: &Id) -> Self {
+    /// For the request of that id, which is its progress token, too, where the caller wants progress.
+    pub(super) fn new(context: &Arc<CallContext>, id: &Id) -> Self {
         let wants_progress = context.wants_progress && context.events.is_some();
         Self {
-            token: wants_progress.then(|| token.clone()),
+            token: wants_progress.then(|| id.clone()),
+            id: id.clone(),
             last_progress: None,
             level: context.log_level.as_deref().and_then(LogLevel::parse),
             context: Arc::clone(context),
         }
+    }
+
+    /// The request's id.
+    pub(super) fn id(&self) -> &Id {
+        &self.id
     }
 
     /// The token to ask for progress with.
@@ -102,9 +109,7 @@ impl Listener {
         };
         match &self.context.events {
             Some(events) if declared => Ok(Arc::clone(events)),
-            _ => {
-                Err(ErrorObject::new(code::METHOD_NOT_FOUND, format!("the client has no method {method:?}")))
-            }
+            _ => Err(no_such_method(method)),
         }
     }
 
@@ -112,4 +117,9 @@ impl Listener {
         let Some(capabilities) = self.context.capabilities.as_deref() else { return false };
         Object::parse(capabilities).is_ok_and(|object| object.present(capability).is_some())
     }
+}
+
+/// What a server is told that asks for something nobody declared, or at a moment when nobody is there to ask.
+pub(super) fn no_such_method(method: &str) -> ErrorObject {
+    ErrorObject::new(code::METHOD_NOT_FOUND, format!("the client has no method {method:?}"))
 }

@@ -19,6 +19,7 @@ mod listener;
 mod message;
 mod notices;
 mod stdio;
+mod subscription;
 #[cfg(test)]
 mod testing;
 

@@ -51,6 +51,13 @@ impl Notices {
             !matches!(listener.try_send(change.clone()), Err(mpsc::error::TrySendError::Closed(_)))
         });
     }
+
+    /// Whether anybody listens.
+    pub(super) fn has_listeners(&self) -> bool {
+        let mut listeners = self.listeners.lock().expect("nothing panics while it holds this lock");
+        listeners.retain(|listener| !listener.is_closed());
+        !listeners.is_empty()
+    }
 }
 
 fn updated(params: Option<&RawValue>) -> Option<String> {

@@ -185,7 +185,7 @@ fn a_pin_holds() {
     assert!(matches!(probe.hear(Heard::Status(400)), Verdict::Incompatible(_)));
     let mut probe = Probe::new(Carrier::Http, Some(ProtocolVersion::V2025_06_18));
     assert_eq!(probe.step(), Step::Initialize(ProtocolVersion::V2025_06_18));
-    let answer = result(r#"{"protocolVersion":"2025-03-26","capabilities":{}}"#);
+    let answer = result(r#"{"protocolVersion":"2025-11-25","capabilities":{}}"#);
     assert!(
         matches!(probe.hear(reply(200, &answer)), Verdict::Incompatible(why) if why.contains("2025-06-18"))
     );
@@ -198,4 +198,11 @@ fn a_legacy_server_may_name_the_versions_it_wants() {
     let refusal = versions(-32602, &["2024-11-05"]);
     let heard = Heard::Reply { status: None, outcome: &refusal };
     assert_eq!(next(probe.hear(heard)), Step::Initialize(ProtocolVersion::V2024_11_05));
+}
+
+#[test]
+fn a_legacy_pin_is_what_is_asked_for_and_an_older_answer_is_taken() {
+    let mut probe = Probe::new(Carrier::Http, Some(ProtocolVersion::V2025_06_18));
+    let answer = result(r#"{"protocolVersion":"2025-03-26","capabilities":{}}"#);
+    assert_eq!(found(probe.hear(reply(200, &answer))).version, ProtocolVersion::V2025_03_26);
 }

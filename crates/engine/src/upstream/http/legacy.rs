@@ -19,11 +19,11 @@ use tracing::debug;
 use super::super::error::verdict_error;
 use super::super::listener::{Listener, LogLevel};
 use super::super::{UpstreamError, UpstreamReply, UpstreamRequest, message};
-use super::Inner;
 use super::pump::{Answering, End, Outcome, pump};
 use super::reader::Messages;
 use super::session::Session;
-use super::wire::Answer;
+use super::wire::{Answer, Wire};
+use super::{Inner, NO_CAPABILITIES, standing};
 use crate::CallErrorKind;
 
 /// What an `initialize` brought.
@@ -75,12 +75,7 @@ pub(super) async fn complete(
 ) -> Result<Session, UpstreamError> {
     let has_logging = Object::parse(&found.server.capabilities)
         .is_ok_and(|capabilities| capabilities.present("logging").is_some());
-    let session = Session {
-        id: handshake.session_id,
-        version: found.version,
-        level: tokio::sync::Mutex::new(None),
-        has_logging,
-    };
+    let session = Session::new(handshake.session_id, found.version, has_logging);
     let mut request = inner.wire.post(encode::notification("notifications/initialized", None));
     session.stamp(request.headers_mut());
     let answer = inner.wire.send(request, deadline).await?;
@@ -91,7 +86,7 @@ pub(super) async fn complete(
 }
 
 /// Opens a session with these capabilities.
-async fn open(inner: &Inner, capabilities: &str, deadline: Instant) -> Result<Session, UpstreamError> {
+async fn open(inner: &Inner, capabilities: &str, deadline: Instant) -> Result<Arc<Session>, UpstreamError> {
     let deadline = deadline.min(Instant::now() + super::STEP_TIMEOUT);
     let version = inner.found_version().unwrap_or(ProtocolVersion::LATEST_LEGACY);
     // Discovery has been here; only the handshake is repeated.
@@ -103,7 +98,14 @@ async fn open(inner: &Inner, capabilities: &str, deadline: Instant) -> Result<Se
         None => Heard::Status(status),
     };
     match probe.hear(heard) {
-        Verdict::Found(found) => complete(inner, handshake, &found, deadline).await,
+        Verdict::Found(found) => {
+            let session = Arc::new(complete(inner, handshake, &found, deadline).await?);
+            if capabilities != NO_CAPABILITIES {
+                // Some servers put their questions there.
+                standing::attend(inner, &session).await;
+            }
+            Ok(session)
+        }
         verdict => {
             inner.forget();
             Err(verdict_error(verdict))
@@ -116,16 +118,13 @@ pub(super) async fn request(
     inner: &Arc<Inner>,
     request: &UpstreamRequest,
 ) -> Result<UpstreamReply, UpstreamError> {
-    let capabilities = request.context.capabilities.as_deref().map_or("{}", RawValue::get);
+    // Who cannot be asked, whatever the client declared, shares the session of those who declare nothing.
+    let can_be_asked = request.context.events.is_some();
+    let capabilities = request.context.capabilities.as_deref().filter(|_| can_be_asked);
+    let capabilities = capabilities.map_or(NO_CAPABILITIES, RawValue::get);
     let mut reopened = false;
     loop {
-        let opened = inner
-            .sessions
-            .get(capabilities, request.deadline, || open(inner, capabilities, request.deadline));
-        let (session, evicted) = opened.await?;
-        if let Some(evicted) = evicted {
-            inner.retire(evicted);
-        }
+        let session = session(inner, capabilities, request.deadline).await?;
         match attempt(inner, &session, request).await? {
             Attempt::Reply(reply) => return Ok(reply),
             // 2025-11-25, transports: a 404 means that the session is over, and proves that nothing ran in it.
@@ -138,6 +137,20 @@ pub(super) async fn request(
             }
         }
     }
+}
+
+/// The session for these capabilities.
+pub(super) async fn session(
+    inner: &Arc<Inner>,
+    capabilities: &str,
+    deadline: Instant,
+) -> Result<Arc<Session>, UpstreamError> {
+    let opened = inner.sessions.get(capabilities, deadline, || open(inner, capabilities, deadline));
+    let (session, evicted) = opened.await?;
+    if let Some(evicted) = evicted {
+        inner.retire(evicted);
+    }
+    Ok(session)
 }
 
 enum Attempt {
@@ -159,6 +172,8 @@ async fn attempt(
     }
     let mut http = inner.wire.post(message::legacy(&id, request, &listener));
     session.stamp(http.headers_mut());
+    let _present =
+        request.context.events.is_some().then(|| session.enter(&id, &request.context, request.deadline));
     let mut guard =
         CancelGuard { inner: Arc::clone(inner), session: Arc::clone(session), id: id.clone(), armed: true };
     let answer = inner.wire.send(http, request.deadline).await;
@@ -172,7 +187,7 @@ async fn attempt(
         return Err(UpstreamError::protocol("the answer is neither JSON nor an event stream"));
     }
     let answering =
-        Answers { inner: Arc::clone(inner), session: Arc::clone(session), deadline: request.deadline };
+        Answers { wire: Arc::clone(&inner.wire), session: Arc::clone(session), deadline: request.deadline };
     let reply = read_to_reply(inner, session, &mut answer.messages, &id, &mut listener, &answering);
     // The body's own deadline ends a silent stream; this one ends a wait for an answer of the caller, too.
     let reply = timeout_at(request.deadline, reply).await;
@@ -307,22 +322,33 @@ async fn raise_level(
     }
     let id = inner.next_id();
     let params = raw_of(&serde_json::json!({ "level": wanted.as_str() }));
-    let mut request = inner.wire.post(encode::request(&id, "logging/setLevel", Some(&params)));
-    session.stamp(request.headers_mut());
-    let mut answer = inner.wire.send(request, deadline).await?;
-    match first_reply(inner, &mut answer, &id).await? {
+    match ask(inner, session, &id, encode::request(&id, "logging/setLevel", Some(&params)), deadline).await? {
         Some(Ok(_)) => {
             *level = Some(wanted);
             Ok(())
         }
         Some(Err(error)) => Err(UpstreamError::protocol(error.message)),
-        None => Err(answer.status_error(None)),
+        None => Err(UpstreamError::protocol("no answer to logging/setLevel")),
     }
+}
+
+/// Sends a request of our own in a session.
+pub(super) async fn ask(
+    inner: &Inner,
+    session: &Session,
+    id: &Id,
+    message: Vec<u8>,
+    deadline: Instant,
+) -> Result<Option<Outcome>, UpstreamError> {
+    let mut request = inner.wire.post(message);
+    session.stamp(request.headers_mut());
+    let mut answer = inner.wire.send(request, deadline).await?;
+    first_reply(inner, &mut answer, id).await
 }
 
 /// Answers what a server asks during a call, by POST.
 struct Answers {
-    inner: Arc<Inner>,
+    wire: Arc<Wire>,
     session: Arc<Session>,
     deadline: Instant,
 }
@@ -335,10 +361,10 @@ impl Answering for Answers {
         params: Option<&RawValue>,
         listener: &Listener,
     ) -> Option<BoxFuture<'static, ()>> {
-        let (inner, session, deadline) = (Arc::clone(&self.inner), Arc::clone(&self.session), self.deadline);
+        let (wire, session, deadline) = (Arc::clone(&self.wire), Arc::clone(&self.session), self.deadline);
         if method == "ping" {
             let outcome = Ok(message::empty_object());
-            return Some(Box::pin(async move { respond(&inner, &session, id, outcome, deadline).await }));
+            return Some(Box::pin(async move { respond(&wire, &session, id, outcome, deadline).await }));
         }
         let answerer = listener.answerer(method);
         let (method, params) = (method.to_owned(), params.map(ToOwned::to_owned));
@@ -347,16 +373,16 @@ impl Answering for Answers {
                 Ok(events) => events.ask(&method, params).await,
                 Err(refusal) => Err(refusal),
             };
-            respond(&inner, &session, id, outcome, deadline).await;
+            respond(&wire, &session, id, outcome, deadline).await;
         }))
     }
 }
 
-async fn respond(inner: &Inner, session: &Session, id: Id, outcome: Outcome, deadline: Instant) {
+pub(super) async fn respond(wire: &Wire, session: &Session, id: Id, outcome: Outcome, deadline: Instant) {
     let response = Response { id: Some(id), outcome };
-    let mut request = inner.wire.post(response.to_bytes());
+    let mut request = wire.post(response.to_bytes());
     session.stamp(request.headers_mut());
-    match inner.wire.send(request, deadline).await {
+    match wire.send(request, deadline).await {
         Ok(answer) if answer.status.is_success() => {}
         Ok(answer) => debug!(status = answer.status.as_u16(), "the server refused our answer"),
         Err(error) => debug!(%error, "our answer did not reach the server"),

@@ -12,6 +12,7 @@ use mpe_mcp_protocol::version::{Era, ProtocolVersion};
 use mpe_transport::{Pool, Sent};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
 
@@ -20,12 +21,15 @@ use super::{Change, Introduction, Notices, Upstream, UpstreamError, UpstreamRepl
 use crate::CallContext;
 
 mod legacy;
+mod listen;
 mod modern;
 mod pump;
 mod reader;
 mod session;
+mod standing;
 mod wire;
 
+use listen::Listening;
 use session::{Session, Sessions};
 use wire::Wire;
 
@@ -48,15 +52,18 @@ pub struct HttpTarget<'a> {
 }
 
 struct Inner {
-    wire: Wire,
+    wire: Arc<Wire>,
     pinned: Option<ProtocolVersion>,
     found: ArcSwapOption<Found>,
     /// Held by the one call that probes; everybody else waits for it.
     probing: tokio::sync::Mutex<()>,
     sessions: Sessions,
-    notices: Notices,
+    notices: Arc<Notices>,
+    listening: Listening,
     last_id: AtomicI64,
     tasks: TaskTracker,
+    /// Ends what listens in the background.
+    stop: CancellationToken,
     /// Bounds the work that outlives its call.
     afterwards: Arc<Semaphore>,
 }
@@ -81,14 +88,16 @@ impl HttpUpstream {
         let wire = Wire::new(pool.clone(), target.url, target.wire, target.headers)?;
         Ok(Self {
             inner: Arc::new(Inner {
-                wire,
+                wire: Arc::new(wire),
                 pinned: target.pinned,
                 found: ArcSwapOption::empty(),
                 probing: tokio::sync::Mutex::default(),
                 sessions: Sessions::default(),
-                notices: Notices::default(),
+                notices: Arc::default(),
+                listening: Listening::default(),
                 last_id: AtomicI64::new(0),
                 tasks: TaskTracker::new(),
+                stop: CancellationToken::new(),
                 afterwards: Arc::new(Semaphore::new(MAX_AFTERWARDS)),
             }),
         })
@@ -121,11 +130,18 @@ impl Upstream for HttpUpstream {
     }
 
     fn changes(&self) -> Option<mpsc::Receiver<Change>> {
-        Some(self.inner.notices.listen())
+        let changes = self.inner.notices.listen();
+        listen::start(&self.inner);
+        Some(changes)
+    }
+
+    fn watch_resources(&self, uris: Vec<String>, deadline: Instant) -> BoxFuture<'_, Vec<String>> {
+        Box::pin(listen::watch_resources(&self.inner, uris, deadline))
     }
 
     fn close(&self, deadline: Instant) -> BoxFuture<'_, ()> {
         Box::pin(async move {
+            self.inner.stop.cancel();
             for session in self.inner.sessions.take_all() {
                 self.inner.retire(session);
             }
@@ -138,6 +154,12 @@ impl Upstream for HttpUpstream {
 }
 
 // === impl Inner ===
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
 
 impl Inner {
     fn next_id(&self) -> Id {

@@ -1,7 +1,8 @@
 //! Requests in the modern era: no session, everything in the request itself.
 
-use http::StatusCode;
+use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::{Request, StatusCode};
 use mpe_mcp_protocol::header::{
     MCP_METHOD, MCP_NAME, MCP_PARAM_PREFIX, MCP_PROTOCOL_VERSION, encode_value, named_member,
 };
@@ -22,10 +23,8 @@ pub(super) async fn request(
     version: ProtocolVersion,
     request: &UpstreamRequest,
 ) -> Result<UpstreamReply, UpstreamError> {
-    let id = inner.next_id();
-    let mut listener = Listener::new(&request.context, &id);
-    let mut http = inner.wire.post(message::modern(version, &id, request, &listener));
-    *http.headers_mut() = headers(http.headers().clone(), version, request)?;
+    let (mut listener, http) = prepare(inner, version, request)?;
+    let id = listener.id().clone();
     let mut answer = inner.wire.send(http, request.deadline).await?;
     if !answer.status.is_success() {
         return refused(inner, &mut answer, &id).await;
@@ -44,6 +43,19 @@ pub(super) async fn request(
     }
 }
 
+/// The HTTP request, and who hears what comes before its reply.
+pub(super) fn prepare(
+    inner: &Inner,
+    version: ProtocolVersion,
+    request: &UpstreamRequest,
+) -> Result<(Listener, Request<Bytes>), UpstreamError> {
+    let id = inner.next_id();
+    let listener = Listener::new(&request.context, &id);
+    let mut http = inner.wire.post(message::modern(version, &id, request, &listener));
+    add_headers(http.headers_mut(), version, request)?;
+    Ok((listener, http))
+}
+
 /// Sends one request and says what came, without judging it.
 ///
 /// # Errors
@@ -53,10 +65,8 @@ pub(super) async fn ask(
     version: ProtocolVersion,
     request: &UpstreamRequest,
 ) -> Result<(StatusCode, Option<Outcome>), UpstreamError> {
-    let id = inner.next_id();
-    let mut listener = Listener::new(&request.context, &id);
-    let mut http = inner.wire.post(message::modern(version, &id, request, &listener));
-    *http.headers_mut() = headers(http.headers().clone(), version, request)?;
+    let (mut listener, http) = prepare(inner, version, request)?;
+    let id = listener.id().clone();
     let mut answer = inner.wire.send(http, request.deadline).await?;
     if !answer.status.is_success() {
         return Ok((answer.status, answer.explanation().await.map(|(_, error)| Err(error))));
@@ -105,11 +115,11 @@ fn own_error(inner: &Inner, outcome: Outcome) -> Result<Outcome, UpstreamError> 
 }
 
 /// The headers that repeat what the body says.
-fn headers(
-    mut headers: HeaderMap,
+fn add_headers(
+    headers: &mut HeaderMap,
     version: ProtocolVersion,
     request: &UpstreamRequest,
-) -> Result<HeaderMap, UpstreamError> {
+) -> Result<(), UpstreamError> {
     headers.insert(MCP_PROTOCOL_VERSION, HeaderValue::from_static(version.as_str()));
     headers.insert(MCP_METHOD, value(&request.method)?);
     if let Some(member) = named_member(&request.method)
@@ -129,7 +139,7 @@ fn headers(
         value.set_sensitive(true);
         headers.insert(name, value);
     }
-    Ok(headers)
+    Ok(())
 }
 
 fn value(text: &str) -> Result<HeaderValue, UpstreamError> {

@@ -51,7 +51,7 @@ impl Answering for NoAnswers {
 }
 
 /// Requests of the server that one call answers at the same time.
-const MAX_ANSWERS: usize = 16;
+pub(super) const MAX_ANSWERS: usize = 16;
 
 /// Reads until the reply to `id`.
 ///

@@ -1,18 +1,21 @@
 //! Sessions of legacy servers: one per set of client capabilities, one handshake at a time.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwapOption;
 use http::header::{HeaderMap, HeaderValue};
 use mpe_mcp_protocol::header::{MCP_PROTOCOL_VERSION, MCP_SESSION_ID};
+use mpe_mcp_protocol::jsonrpc::Id;
 use mpe_mcp_protocol::version::ProtocolVersion;
+use mpe_transport::Sent;
 use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use super::super::UpstreamError;
 use super::super::listener::LogLevel;
-use mpe_transport::Sent;
+use crate::CallContext;
 
 /// Sets of capabilities that sessions are kept for, at most. The least recently used one is retired beyond.
 const MAX_SESSIONS: usize = 64;
@@ -28,9 +31,61 @@ pub(super) struct Session {
     pub(super) level: tokio::sync::Mutex<Option<LogLevel>>,
     /// Whether the server offers logging.
     pub(super) has_logging: bool,
+    /// Resources it is subscribed to.
+    pub(super) subscribed: tokio::sync::Mutex<BTreeSet<String>>,
+    /// Calls under way whose caller can be asked, with their deadlines.
+    calls: Mutex<HashMap<Id, (Arc<CallContext>, Instant)>>,
+    /// Cancelled when the session is over.
+    pub(super) stop: CancellationToken,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// Takes a call out of its session again.
+pub(super) struct Presence<'a> {
+    session: &'a Session,
+    id: Id,
+}
+
+impl Drop for Presence<'_> {
+    fn drop(&mut self) {
+        self.session.calls().remove(&self.id);
+    }
 }
 
 impl Session {
+    pub(super) fn new(id: Option<HeaderValue>, version: ProtocolVersion, has_logging: bool) -> Self {
+        Self {
+            id,
+            version,
+            level: tokio::sync::Mutex::new(None),
+            has_logging,
+            subscribed: tokio::sync::Mutex::default(),
+            calls: Mutex::default(),
+            stop: CancellationToken::new(),
+        }
+    }
+
+    /// Counts a call as under way until the guard is dropped.
+    pub(super) fn enter(&self, id: &Id, context: &Arc<CallContext>, deadline: Instant) -> Presence<'_> {
+        self.calls().insert(id.clone(), (Arc::clone(context), deadline));
+        Presence { session: self, id: id.clone() }
+    }
+
+    /// The call under way, if there is just one.
+    pub(super) fn only_call(&self) -> Option<(Arc<CallContext>, Instant)> {
+        let calls = self.calls();
+        calls.values().next().filter(|_| calls.len() == 1).cloned()
+    }
+
+    fn calls(&self) -> std::sync::MutexGuard<'_, HashMap<Id, (Arc<CallContext>, Instant)>> {
+        self.calls.lock().expect("nothing panics while it holds this lock")
+    }
+
     /// Adds what every request of this session carries.
     pub(super) fn stamp(&self, headers: &mut HeaderMap) {
         if let Some(id) = &self.id {
@@ -69,7 +124,7 @@ impl Sessions {
         open: impl FnOnce() -> F,
     ) -> Result<(Arc<Session>, Option<Arc<Session>>), UpstreamError>
     where
-        F: Future<Output = Result<Session, UpstreamError>>,
+        F: Future<Output = Result<Arc<Session>, UpstreamError>>,
     {
         let (slot, evicted) = self.slot(capabilities);
         if let Some(session) = slot.current.load_full() {
@@ -80,7 +135,7 @@ impl Sessions {
         if let Some(session) = slot.current.load_full() {
             return Ok((session, evicted));
         }
-        let session = Arc::new(open().await.map_err(UpstreamError::before_sending)?);
+        let session = open().await.map_err(UpstreamError::before_sending)?;
         slot.current.store(Some(Arc::clone(&session)));
         Ok((session, evicted))
     }
@@ -98,6 +153,7 @@ impl Sessions {
             && slot.current.load().as_ref().is_some_and(|current| Arc::ptr_eq(current, session))
         {
             slot.current.store(None);
+            session.stop.cancel();
         }
     }
 

@@ -333,6 +333,9 @@ async fn a_session_that_is_lost_again_and_again_is_an_error() {
 async fn a_server_may_ask_the_caller_during_a_call() {
     let (told, mut hears) = tokio::sync::mpsc::channel::<serde_json::Value>(8);
     let peer = Peer::start(legacy(move |seen| {
+        if seen.http == http::Method::GET {
+            return now(answer(405, &[], ""));
+        }
         if seen.method().is_empty() {
             told.try_send(seen.body.clone()).unwrap();
             return now(answer(202, &[], ""));
@@ -510,4 +513,143 @@ async fn a_pool_without_a_place_is_our_overload_and_not_the_servers_outage() {
     let upstream = HttpUpstream::new(&pool, &target).unwrap();
     let error = refusal(upstream.request(request("tools/call", None)).await);
     assert_eq!((error.kind, error.sent), (CallErrorKind::Overloaded, Sent::No));
+}
+
+/// A modern server whose announcements the test writes: each listen hands over a pen.
+async fn announcing()
+-> (Peer, tokio::sync::mpsc::Receiver<(serde_json::Value, tokio::sync::mpsc::Sender<String>)>) {
+    let (pens, receiver) = tokio::sync::mpsc::channel(8);
+    let peer = Peer::start(move |seen| match seen.method() {
+        "server/discover" => {
+            let capabilities = json!({"tools": {"listChanged": true}, "resources": {"subscribe": true}});
+            let result = json!({"supportedVersions": ["2026-07-28"], "capabilities": capabilities});
+            now(json_answer(200, &seen.result(&result)))
+        }
+        "subscriptions/listen" => {
+            let (pen, reply) = stream("text/event-stream");
+            let asked = seen.body["params"]["notifications"].clone();
+            let acknowledged = json!({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged",
+                "params": {"notifications": asked, "_meta": {"io.modelcontextprotocol/subscriptionId": seen.id()}}});
+            pen.try_send(event(&acknowledged)).unwrap();
+            pens.try_send((asked, pen)).unwrap();
+            now(reply)
+        }
+        _ => now(json_answer(200, &seen.result(&json!({})))),
+    })
+    .await;
+    (peer, receiver)
+}
+
+async fn next<T>(receiver: &mut tokio::sync::mpsc::Receiver<T>) -> T {
+    tokio::time::timeout(Duration::from_secs(10), receiver.recv()).await.expect("in time").expect("something")
+}
+
+#[tokio::test]
+async fn a_modern_server_is_listened_to_as_long_as_somebody_wants_to_hear() {
+    let (peer, mut pens) = announcing().await;
+    let upstream = peer.upstream(Wire::H2c, None);
+    let mut changes = upstream.changes().unwrap();
+    let (asked, pen) = next(&mut pens).await;
+    assert_eq!(asked, json!({"toolsListChanged": true}));
+    let changed = json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"});
+    pen.send(event(&changed)).await.unwrap();
+    assert_eq!(next(&mut changes).await, super::Change::Tools);
+    // The stream breaks: it is opened again, and what may have been missed is announced.
+    drop(pen);
+    let (_, _pen) = next(&mut pens).await;
+    assert_eq!(next(&mut changes).await, super::Change::Tools);
+    assert_eq!(next(&mut changes).await, super::Change::Prompts);
+    assert_eq!(next(&mut changes).await, super::Change::Resources);
+}
+
+#[tokio::test]
+async fn watched_resources_are_part_of_what_is_listened_to() {
+    let (peer, mut pens) = announcing().await;
+    let upstream = peer.upstream(Wire::H2c, None);
+    let mut changes = upstream.changes().unwrap();
+    let (_, _first) = next(&mut pens).await;
+    let armed = upstream.watch_resources(vec!["x://a".to_owned()], Instant::now() + Duration::from_secs(10));
+    assert_eq!(armed.await, ["x://a"]);
+    let (asked, pen) = next(&mut pens).await;
+    assert_eq!(asked["resourceSubscriptions"], json!(["x://a"]));
+    let updated =
+        json!({"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": {"uri": "x://a"}});
+    pen.send(event(&updated)).await.unwrap();
+    let found = async {
+        loop {
+            if next(&mut changes).await == super::Change::Resource("x://a".to_owned()) {
+                return;
+            }
+        }
+    };
+    found.await;
+}
+
+#[tokio::test]
+async fn a_legacy_session_has_a_stream_for_what_belongs_to_no_call() {
+    let (pens, mut receiver) = tokio::sync::mpsc::channel(8);
+    let peer = Peer::start(move |seen| match (seen.http.as_str(), seen.method()) {
+        ("GET", _) => {
+            let (pen, reply) = stream("text/event-stream");
+            // The head of a stream goes out with its first byte.
+            pen.try_send(":\n\n".to_owned()).unwrap();
+            pens.try_send(pen).unwrap();
+            now(reply)
+        }
+        (_, "server/discover") => now(answer(404, &[], "")),
+        (_, "initialize") => {
+            let capabilities = json!({"tools": {"listChanged": true}, "resources": {"subscribe": true}});
+            let result = json!({"protocolVersion": "2025-06-18", "capabilities": capabilities});
+            now(json_answer(200, &seen.result(&result)))
+        }
+        (_, method) if method.starts_with("notifications/") || method.is_empty() => now(answer(202, &[], "")),
+        (_, _) => now(json_answer(200, &seen.result(&json!({})))),
+    })
+    .await;
+    let upstream = peer.upstream(Wire::H2c, None);
+    let mut changes = upstream.changes().unwrap();
+    let pen = next(&mut receiver).await;
+    pen.send(event(&json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}))).await.unwrap();
+    assert_eq!(next(&mut changes).await, super::Change::Tools);
+    let armed =
+        upstream.watch_resources(vec!["x://a".to_owned()], Instant::now() + Duration::from_secs(10)).await;
+    assert_eq!(armed, ["x://a"]);
+    let subscribed = peer.until(|seen| seen.method() == "resources/subscribe").await;
+    assert_eq!(subscribed.body["params"]["uri"], "x://a");
+}
+
+#[tokio::test]
+async fn a_question_on_the_sessions_own_stream_goes_to_the_only_call() {
+    let (told, mut hears) = tokio::sync::mpsc::channel::<serde_json::Value>(8);
+    let pens = Arc::new(std::sync::Mutex::new(None));
+    let peer = Peer::start(legacy(move |seen| {
+        if seen.http == http::Method::GET {
+            let (pen, reply) = stream("text/event-stream");
+            pen.try_send(":\n\n".to_owned()).unwrap();
+            *pens.lock().unwrap() = Some(pen);
+            return now(reply);
+        }
+        if seen.method().is_empty() {
+            told.try_send(seen.body.clone()).unwrap();
+            return now(answer(202, &[], ""));
+        }
+        let pen = pens.lock().unwrap().clone().expect("the stream stands before the first call");
+        async move {
+            let question = json!({"jsonrpc": "2.0", "id": "q", "method": "elicitation/create", "params": {}});
+            pen.send(event(&question)).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            json_answer(200, &seen.result(&json!({"ok": 1})))
+        }
+        .boxed()
+    }))
+    .await;
+    let ears = Arc::new(Ears::default());
+    let context = CallContext {
+        capabilities: Some(raw(&json!({"elicitation": {}}))),
+        events: Some(ears.clone()),
+        ..CallContext::default()
+    };
+    let upstream = peer.upstream(Wire::H2c, None);
+    upstream.request(request_in("tools/call", Some(r#"{"name":"a"}"#), context)).await.unwrap();
+    assert_eq!(next(&mut hears).await["result"]["action"], "accept");
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
 use http::{Method, Request, StatusCode, Uri};
 use mpe_mcp_protocol::jsonrpc::{Envelope, ErrorObject, Id};
-use mpe_transport::{Body, ExchangeInfo, Origin, Pool, Protocol, Sent};
+use mpe_transport::{Body, BodyDeadline, ExchangeInfo, ExchangeOptions, Origin, Pool, Protocol, Sent};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 
@@ -94,7 +94,22 @@ impl Wire {
         let response = self.pool.send(&self.origin, request, Some(deadline)).await?;
         Ok(Answer::of(response))
     }
+
+    /// Sends, and returns once the head of a stream without end is here.
+    pub(super) async fn open(&self, request: Request<Bytes>) -> Result<Answer, UpstreamError> {
+        let mut options = ExchangeOptions::default();
+        options.deadline = Some(Instant::now() + HEAD_TIMEOUT);
+        options.body_deadline = BodyDeadline::Idle(MAX_IDLE);
+        options.max_response_bytes = Some(u64::MAX);
+        let response = self.pool.send_with(&self.origin, request, options).await?;
+        Ok(Answer::of(response))
+    }
 }
+
+/// The head of a stream must be here by then.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// A stream without end that is silent for so long is opened anew: its other end may be gone.
+const MAX_IDLE: Duration = Duration::from_secs(600);
 
 impl Answer {
     fn of(response: http::Response<Body>) -> Self {

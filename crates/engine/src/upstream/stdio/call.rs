@@ -62,8 +62,7 @@ fn own_error(inner: &Inner, outcome: Outcome) -> Result<Outcome, UpstreamError> 
 async fn until_reply(waiting: &mut Waiting, listener: &mut Listener) -> Result<Outcome, UpstreamError> {
     let mut answers = FuturesUnordered::new();
     let pipe = Arc::clone(waiting.pipe());
-    let (mut asides, mut is_open) =
-        (std::mem::replace(&mut waiting.asides, tokio::sync::mpsc::channel(1).1), true);
+    let (mut asides, mut is_open) = (waiting.take_asides(), true);
     let outcome = loop {
         tokio::select! {
             biased;

@@ -1,8 +1,8 @@
 //! An upstream that is a child process: started when first asked, started again when it has ended.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -28,6 +28,7 @@ use super::{
 use crate::{CallContext, CallErrorKind};
 
 mod call;
+mod listen;
 mod pipe;
 mod restart;
 
@@ -63,6 +64,10 @@ struct Inner {
     slots: Mutex<HashMap<Arc<str>, Arc<Slot>>>,
     restarts: Mutex<Restarts>,
     notices: Arc<Notices>,
+    /// Resources whose updates are wanted.
+    watched: Mutex<BTreeSet<String>>,
+    /// The shared process has run before.
+    restarted: AtomicBool,
     last_id: AtomicI64,
     tasks: TaskTracker,
     /// Ends every process.
@@ -86,6 +91,10 @@ const SILENCE: Duration = Duration::from_secs(5);
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// Processes of one upstream, at most: one shared, the others for callers that can be asked.
 const MAX_PROCESSES: usize = 8;
+/// How long a new process may take to agree to announce what changes.
+const ARMING: Duration = Duration::from_secs(2);
+/// Resources watched at once, at most.
+const MAX_WATCHED: usize = 1024;
 /// What the shared process is told we can do.
 const NO_CAPABILITIES: &str = "{}";
 
@@ -107,6 +116,8 @@ impl StdioUpstream {
                 slots: Mutex::default(),
                 restarts: Mutex::default(),
                 notices: Arc::default(),
+                watched: Mutex::default(),
+                restarted: AtomicBool::new(false),
                 last_id: AtomicI64::new(0),
                 tasks: TaskTracker::new(),
                 stop: CancellationToken::new(),
@@ -159,7 +170,29 @@ impl Upstream for StdioUpstream {
     }
 
     fn changes(&self) -> Option<mpsc::Receiver<Change>> {
-        Some(self.inner.notices.listen())
+        let changes = self.inner.notices.listen();
+        let live = self.inner.slot(NO_CAPABILITIES).ok().and_then(|slot| slot.live());
+        if let Some((pipe, runtime)) = live.zip(tokio::runtime::Handle::try_current().ok()) {
+            let inner = Arc::clone(&self.inner);
+            self.inner.tasks.spawn_on(async move { inner.arm(&pipe).await }, &runtime);
+        }
+        Some(changes)
+    }
+
+    fn watch_resources(&self, uris: Vec<String>, deadline: Instant) -> BoxFuture<'_, Vec<String>> {
+        Box::pin(async move {
+            let wanted: BTreeSet<String> = uris.into_iter().take(MAX_WATCHED).collect();
+            self.inner.watched().clone_from(&wanted);
+            // A process that does not run is told when it starts.
+            let Some(pipe) = self.inner.slot(NO_CAPABILITIES).ok().and_then(|slot| slot.live()) else {
+                return Vec::new();
+            };
+            let armed = listen::arm(&self.inner, &pipe, &wanted, deadline).await;
+            armed.unwrap_or_else(|error| {
+                debug!(%error, "the process does not announce updates");
+                Vec::new()
+            })
+        })
     }
 
     fn close(&self, deadline: Instant) -> BoxFuture<'_, ()> {
@@ -273,6 +306,15 @@ impl Inner {
                 return Err(error.before_sending());
             }
         };
+        if capabilities == NO_CAPABILITIES {
+            self.arm(&pipe).await;
+            if self.restarted.swap(true, Ordering::Relaxed) {
+                // What changed with the process went unheard.
+                for change in [Change::Tools, Change::Prompts, Change::Resources] {
+                    self.notices.announce(&change);
+                }
+            }
+        }
         slot.current.store(Some(Arc::clone(&pipe)));
         Ok(pipe)
     }
@@ -287,6 +329,21 @@ impl Inner {
             return;
         }
         self.restarts.lock().expect("nothing panics while it holds this lock").works();
+    }
+
+    fn watched(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
+        self.watched.lock().expect("nothing panics while it holds this lock")
+    }
+
+    /// Has the shared process announce what changes, if anybody wants to hear.
+    async fn arm(&self, pipe: &Arc<Pipe>) {
+        if !self.notices.has_listeners() {
+            return;
+        }
+        let wanted = self.watched().clone();
+        if let Err(error) = listen::arm(self, pipe, &wanted, Instant::now() + ARMING).await {
+            debug!(%error, "the process does not announce what changes");
+        }
     }
 
     async fn start(&self, capabilities: &str, deadline: Instant) -> Result<Arc<Pipe>, UpstreamError> {

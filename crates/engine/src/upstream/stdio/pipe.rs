@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mpe_mcp_protocol::jsonrpc::{Envelope, ErrorObject, Id, Response, code};
+use mpe_mcp_protocol::meta::key;
+use mpe_mcp_protocol::object::Object;
 use mpe_mcp_protocol::params::Progress;
 use mpe_transport::stdio::{LineReader, LineWriter, StdioConfig, StdioProcess};
 use mpe_transport::{ErrorKind, Sent};
@@ -18,6 +20,7 @@ use tracing::{debug, warn};
 
 use super::super::listener::LogLevel;
 use super::super::{Notices, UpstreamError, message};
+use super::listen::Announcing;
 use crate::CallErrorKind;
 
 /// What a call came to: the result, or the server's own error.
@@ -36,6 +39,8 @@ pub(super) struct Pipe {
     calls: Mutex<Calls>,
     /// The most verbose level a legacy server was asked for.
     pub(super) level: tokio::sync::Mutex<Option<LogLevel>>,
+    /// What it has been asked to announce.
+    pub(super) announcing: tokio::sync::Mutex<Announcing>,
     /// A call has been answered: the process is not one that only starts and dies.
     has_answered: AtomicBool,
     notices: Arc<Notices>,
@@ -67,7 +72,7 @@ pub(super) struct Waiting {
     pipe: Arc<Pipe>,
     id: Id,
     reply: oneshot::Receiver<Result<Outcome, UpstreamError>>,
-    pub(super) asides: mpsc::Receiver<Aside>,
+    asides: mpsc::Receiver<Aside>,
     is_answered: bool,
     is_cancellable: bool,
 }
@@ -91,6 +96,7 @@ impl Pipe {
             writer: Mutex::new(Some(writer)),
             calls: Mutex::default(),
             level: tokio::sync::Mutex::new(None),
+            announcing: tokio::sync::Mutex::default(),
             has_answered: AtomicBool::new(false),
             notices: Arc::clone(notices),
             stop,
@@ -121,6 +127,11 @@ impl Pipe {
     /// Writes a request and waits for nothing.
     pub(super) async fn ask(self: &Arc<Self>, id: &Id, line: Vec<u8>) -> Result<Waiting, UpstreamError> {
         self.call(id, line, false, false).await
+    }
+
+    /// Writes a `subscriptions/listen`, which is open until it is dropped.
+    pub(super) async fn listen(self: &Arc<Self>, id: &Id, line: Vec<u8>) -> Result<Waiting, UpstreamError> {
+        self.call(id, line, false, true).await
     }
 
     /// Writes a request that its caller may cancel and during which it may be talked to.
@@ -222,6 +233,9 @@ impl Pipe {
         let call = match method {
             "notifications/progress" => {
                 Progress::parse(params).and_then(|progress| calls.open.get(&progress.token))
+            }
+            "notifications/subscriptions/acknowledged" => {
+                subscription_of(params).and_then(|id| calls.open.get(&id))
             }
             // Nothing says which call a log message belongs to; with one that wants them it is clear.
             "notifications/message" => {
@@ -331,7 +345,15 @@ async fn run(pipe: Arc<Pipe>, mut reader: LineReader, mut process: StdioProcess)
         let _ = tokio::time::timeout(Duration::from_millis(200), process.exited()).await;
     }
     pipe.shut(why, &process.stderr_tail());
+    // A listen holds on to the pipe, and the pipe to it.
+    *pipe.announcing.lock().await = Announcing::default();
     process.end(PATIENCE).await;
+}
+
+/// The listen that a notification belongs to.
+fn subscription_of(params: Option<&RawValue>) -> Option<Id> {
+    let meta = Object::parse(params?).ok()?.get("_meta")?;
+    serde_json::from_str(Object::parse(meta).ok()?.get(key::SUBSCRIPTION_ID)?.get()).ok()
 }
 
 /// The end of what a process wrote to its standard error, cut at a character.
@@ -365,6 +387,11 @@ impl Waiting {
         reply.unwrap_or_else(|_| {
             Err(UpstreamError::new(CallErrorKind::UpstreamLost, Sent::Maybe, "the process is gone"))
         })
+    }
+
+    /// What comes beside the reply; to be taken once.
+    pub(super) fn take_asides(&mut self) -> mpsc::Receiver<Aside> {
+        std::mem::replace(&mut self.asides, mpsc::channel(1).1)
     }
 
     pub(super) fn pipe(&self) -> &Arc<Pipe> {

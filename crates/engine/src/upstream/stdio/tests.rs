@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::super::testing::{Ears, raw, request, request_in};
-use super::super::{Upstream, UpstreamError, UpstreamReply};
+use super::super::{Change, Upstream, UpstreamError, UpstreamReply};
 use super::{StdioTarget, StdioUpstream};
 use crate::{CallContext, CallErrorKind};
 
@@ -49,7 +49,14 @@ fn serve(role: &str) {
         };
         match (role, method.as_str()) {
             ("modern", "server/discover") => {
-                result(json!({"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}}));
+                let capabilities = json!({"tools": {"listChanged": true}, "resources": {"subscribe": true}});
+                result(json!({"supportedVersions": ["2026-07-28"], "capabilities": capabilities}));
+            }
+            ("modern", "subscriptions/listen") => {
+                let asked = &message["params"]["notifications"];
+                say(&json!({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged",
+                    "params": {"notifications": asked,
+                        "_meta": {"io.modelcontextprotocol/subscriptionId": message["id"]}}}));
             }
             ("late", "server/discover") => waiting = Some(message["id"].clone()),
             ("late", "initialize") => {
@@ -70,6 +77,12 @@ fn serve(role: &str) {
                     "echo" => result(params["arguments"].clone()),
                     "pid" => result(json!(std::process::id())),
                     "journal" => result(json!(journal)),
+                    "change" => {
+                        say(&json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}));
+                        say(&json!({"jsonrpc": "2.0", "method": "notifications/resources/updated",
+                            "params": {"uri": "x://a"}}));
+                        result(json!({}));
+                    }
                     "never" => {}
                     "die" => {
                         eprintln!("out of cheese");
@@ -273,4 +286,20 @@ async fn closing_ends_the_process_and_lets_nobody_in() {
     upstream.close(soon()).await;
     assert!(!std::path::Path::new(&format!("/proc/{pid}/cmdline")).exists());
     assert_eq!(call(&upstream, "echo").await.unwrap_err().kind, CallErrorKind::ShuttingDown);
+}
+
+#[tokio::test]
+async fn changes_are_announced_and_again_after_a_restart() {
+    let upstream = upstream("modern", None);
+    upstream.introduce(soon()).await.unwrap();
+    let mut changes = upstream.changes().unwrap();
+    let armed = upstream.watch_resources(vec!["x://a".to_owned()], soon()).await;
+    assert_eq!(armed, ["x://a"]);
+    call(&upstream, "change").await.unwrap();
+    assert_eq!(changes.recv().await, Some(Change::Tools));
+    assert_eq!(changes.recv().await, Some(Change::Resource("x://a".to_owned())));
+    let _ = call(&upstream, "die").await;
+    let journal = text(&upstream, "journal").await;
+    assert!(journal.contains("subscriptions/listen"), "{journal}");
+    assert_eq!(changes.recv().await, Some(Change::Tools));
 }

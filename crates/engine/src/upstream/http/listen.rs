@@ -1,0 +1,346 @@
+//! Hears what a server announces: `subscriptions/listen` in the modern era, a session's stream in the legacy one.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use mpe_mcp_protocol::jsonrpc::{Envelope, encode};
+use mpe_mcp_protocol::object::raw_of;
+use mpe_mcp_protocol::probe::Found;
+use mpe_mcp_protocol::version::Era;
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout_at};
+use tracing::debug;
+
+use super::super::subscription::{agreed_resources, filter};
+use super::super::{Change, UpstreamError, UpstreamRequest};
+use super::reader::Messages;
+use super::session::Session;
+use super::standing::{self, Opened};
+use super::{Inner, NO_CAPABILITIES, STEP_TIMEOUT, legacy, modern};
+use crate::CallContext;
+
+/// What is to be heard, and what is being heard.
+#[derive(Debug)]
+pub(super) struct Listening {
+    is_running: AtomicBool,
+    /// Resources whose updates are wanted, with a number that grows with each change of mind.
+    wanted: watch::Sender<(u64, BTreeSet<String>)>,
+    /// Which number has been served, and what the server agreed to.
+    armed: watch::Sender<(u64, Vec<String>)>,
+}
+
+impl Default for Listening {
+    fn default() -> Self {
+        Self {
+            is_running: AtomicBool::new(false),
+            wanted: watch::Sender::default(),
+            armed: watch::Sender::default(),
+        }
+    }
+}
+
+/// Pause before a stream is opened again; it doubles while that fails.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// The longest pause.
+const MAX_PAUSE: Duration = Duration::from_secs(30);
+/// A server that announces nothing is asked again after this long: it may have been replaced.
+const SILENT_PAUSE: Duration = Duration::from_secs(300);
+/// How often it is checked that somebody still listens.
+const CHECK: Duration = Duration::from_secs(30);
+/// Resources a session subscribes to, at most.
+const MAX_SUBSCRIPTIONS: usize = 1024;
+
+/// Starts listening unless that is under way.
+pub(super) fn start(inner: &Arc<Inner>) {
+    if inner.listening.is_running.swap(true, Ordering::AcqRel) {
+        return;
+    }
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+        inner.listening.is_running.store(false, Ordering::Release);
+        return;
+    };
+    let (weak, stop) = (Arc::downgrade(inner), inner.stop.clone());
+    inner.tasks.spawn_on(
+        async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = run(weak) => {}
+            }
+        },
+        &runtime,
+    );
+}
+
+/// Wants updates of exactly these resources; returns those the server has agreed to by the deadline.
+pub(super) async fn watch_resources(inner: &Arc<Inner>, uris: Vec<String>, deadline: Instant) -> Vec<String> {
+    let uris: BTreeSet<String> = uris.into_iter().take(MAX_SUBSCRIPTIONS).collect();
+    let mut armed = inner.listening.armed.subscribe();
+    let mut wanted = 0;
+    inner.listening.wanted.send_modify(|(number, current)| {
+        if *current != uris {
+            *number += 1;
+            *current = uris;
+        }
+        wanted = *number;
+    });
+    let served = timeout_at(deadline, armed.wait_for(|(number, _)| *number >= wanted)).await;
+    match served {
+        Ok(Ok(served)) => served.1.clone(),
+        _ => Vec::new(),
+    }
+}
+
+async fn run(weak: Weak<Inner>) {
+    let mut pause = FIRST_PAUSE;
+    let mut was_open = false;
+    loop {
+        let Some(inner) = weak.upgrade() else { return };
+        if !inner.notices.has_listeners() {
+            inner.listening.is_running.store(false, Ordering::Release);
+            // Somebody may have come between the two lines above.
+            if !inner.notices.has_listeners() || inner.listening.is_running.swap(true, Ordering::AcqRel) {
+                return;
+            }
+        }
+        let mut wanted = inner.listening.wanted.subscribe();
+        let now_wanted = wanted.borrow_and_update().clone();
+        let round = Round::open(&inner, &now_wanted).await;
+        let next_pause = match round {
+            Ok(Some(round)) => {
+                if std::mem::replace(&mut was_open, true) {
+                    // Whatever changed while nobody listened went unheard.
+                    announce_everything(&inner);
+                }
+                drop(inner);
+                round.read(&weak, &mut wanted).await;
+                pause = FIRST_PAUSE;
+                // Another set of resources is wanted: without delay.
+                if wanted.has_changed().unwrap_or(false) { Duration::ZERO } else { pause }
+            }
+            Ok(None) => {
+                drop(inner);
+                // A change of what is wanted, or a long time, is a reason to ask again.
+                let _ = tokio::time::timeout(SILENT_PAUSE, wanted.changed()).await;
+                Duration::ZERO
+            }
+            Err(error) => {
+                debug!(%error, "the server's announcements cannot be heard");
+                drop(inner);
+                let this = pause;
+                pause = (pause * 2).min(MAX_PAUSE);
+                this
+            }
+        };
+        sleep(next_pause).await;
+    }
+}
+
+fn announce_everything(inner: &Inner) {
+    for change in [Change::Tools, Change::Prompts, Change::Resources] {
+        inner.notices.announce(&change);
+    }
+}
+
+/// One stream of announcements.
+struct Round {
+    messages: Messages,
+    /// The session whose stream it is; it lives as long as we listen.
+    session: Option<Arc<Session>>,
+    inner_wire: Arc<super::wire::Wire>,
+    notices: Arc<super::Notices>,
+}
+
+impl Round {
+    /// `None`: the server announces nothing.
+    async fn open(
+        inner: &Arc<Inner>,
+        wanted: &(u64, BTreeSet<String>),
+    ) -> Result<Option<Self>, UpstreamError> {
+        let deadline = Instant::now() + STEP_TIMEOUT;
+        let found = inner.found(deadline).await?;
+        let opened = match found.version.era() {
+            Era::Modern => Self::open_modern(inner, &found, &wanted.1, deadline).await?,
+            Era::Legacy => Self::open_legacy(inner, &found, &wanted.1, deadline).await?,
+        };
+        let (round, armed) = match opened {
+            Some((round, armed)) => (Some(round), armed),
+            None => (None, Vec::new()),
+        };
+        inner.listening.armed.send_replace((wanted.0, armed));
+        Ok(round)
+    }
+
+    async fn open_modern(
+        inner: &Arc<Inner>,
+        found: &Found,
+        wanted: &BTreeSet<String>,
+        deadline: Instant,
+    ) -> Result<Option<(Self, Vec<String>)>, UpstreamError> {
+        let filter = filter(found, wanted);
+        if filter.as_object().is_some_and(serde_json::Map::is_empty) {
+            return Ok(None);
+        }
+        let request = UpstreamRequest {
+            method: "subscriptions/listen".into(),
+            params: Some(raw_of(&json!({ "notifications": filter }))),
+            mirrored: Vec::new(),
+            context: Arc::new(CallContext::default()),
+            deadline,
+        };
+        let (_, http) = modern::prepare(inner, found.version, &request)?;
+        let mut answer = inner.wire.open(http).await?;
+        if answer.status.is_client_error() && !matches!(answer.status.as_u16(), 401 | 403 | 408 | 429) {
+            return Ok(None);
+        }
+        if !answer.status.is_success() || !answer.has_messages() {
+            return Err(answer.status_error(None));
+        }
+        let agreed = timeout_at(deadline, acknowledged(&mut answer.messages, &inner.notices)).await;
+        let agreed = agreed.map_err(|_| UpstreamError::protocol("the server does not acknowledge"))??;
+        let Some(armed) = agreed else { return Ok(None) };
+        Ok(Some((Self::new(inner, answer.messages, None), armed)))
+    }
+
+    async fn open_legacy(
+        inner: &Arc<Inner>,
+        found: &Found,
+        wanted: &BTreeSet<String>,
+        deadline: Instant,
+    ) -> Result<Option<(Self, Vec<String>)>, UpstreamError> {
+        let announces_lists =
+            ["tools", "prompts", "resources"].iter().any(|kind| found.server.declares(kind, "listChanged"));
+        let wants_updates = !wanted.is_empty() && found.server.declares("resources", "subscribe");
+        if !announces_lists && !wants_updates {
+            return Ok(None);
+        }
+        let session = legacy::session(inner, NO_CAPABILITIES, deadline).await?;
+        let messages = match standing::open(&inner.wire, &session, None).await? {
+            Opened::Stream(messages) => *messages,
+            Opened::None => return Ok(None),
+        };
+        let mut armed = Vec::new();
+        let mut subscribed = session.subscribed.lock().await;
+        for uri in subscribed.difference(wanted).cloned().collect::<Vec<_>>() {
+            if subscribe(inner, &session, "resources/unsubscribe", &uri, deadline).await {
+                subscribed.remove(&uri);
+            }
+        }
+        for uri in wanted.iter().filter(|_| wants_updates) {
+            if subscribed.contains(uri)
+                || subscribe(inner, &session, "resources/subscribe", uri, deadline).await
+            {
+                subscribed.insert(uri.clone());
+                armed.push(uri.clone());
+            }
+        }
+        drop(subscribed);
+        Ok(Some((Self::new(inner, messages, Some(session)), armed)))
+    }
+
+    fn new(inner: &Inner, messages: Messages, session: Option<Arc<Session>>) -> Self {
+        let (inner_wire, notices) = (Arc::clone(&inner.wire), Arc::clone(&inner.notices));
+        Self { messages, session, inner_wire, notices }
+    }
+
+    /// Reads until the stream ends, something else is wanted, or nobody listens any more.
+    async fn read(mut self, inner: &Weak<Inner>, wanted: &mut watch::Receiver<(u64, BTreeSet<String>)>) {
+        let session = self.session.as_ref().map(Arc::downgrade).unwrap_or_default();
+        let is_legacy = self.session.is_some();
+        let over = self.session.as_ref().map(|session| session.stop.clone()).unwrap_or_default();
+        let reading = async {
+            if is_legacy {
+                standing::read(&mut self.messages, &self.inner_wire, &self.notices, &session).await;
+            } else {
+                hear_all(&mut self.messages, &self.notices).await;
+            }
+        };
+        let deserted = async {
+            loop {
+                sleep(CHECK).await;
+                if inner.upgrade().is_none_or(|inner| !inner.notices.has_listeners()) {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = reading => {}
+            () = deserted => {}
+            () = over.cancelled() => {}
+            _ = wanted.wait_for_change() => {}
+        }
+    }
+}
+
+trait WaitForChange {
+    async fn wait_for_change(&mut self);
+}
+
+impl<T> WaitForChange for watch::Receiver<T> {
+    /// Waits for a change without marking it as seen.
+    async fn wait_for_change(&mut self) {
+        // The sender lives as long as the upstream; without it nothing changes any more.
+        if self.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        self.mark_changed();
+    }
+}
+
+/// Waits for the acknowledgement; the resources in it are those whose updates will come. `None`: refused.
+async fn acknowledged(
+    messages: &mut Messages,
+    notices: &super::Notices,
+) -> Result<Option<Vec<String>>, UpstreamError> {
+    while let Some(message) = messages.next().await? {
+        match Envelope::parse(&message) {
+            Ok(Envelope::Notification { method, params })
+                if method == "notifications/subscriptions/acknowledged" =>
+            {
+                return Ok(Some(params.and_then(agreed_resources).unwrap_or_default()));
+            }
+            Ok(Envelope::Notification { method, params }) => drop(notices.hear(&method, params)),
+            Ok(Envelope::Response { .. }) => return Ok(None),
+            Ok(Envelope::Request { .. }) | Err(_) => {}
+        }
+    }
+    Ok(None)
+}
+
+async fn hear_all(messages: &mut Messages, notices: &super::Notices) {
+    loop {
+        match messages.next().await {
+            Ok(Some(message)) => match Envelope::parse(&message) {
+                Ok(Envelope::Notification { method, params }) => drop(notices.hear(&method, params)),
+                // The completion result: the server has ended the stream in order.
+                Ok(Envelope::Response { .. }) => return,
+                Ok(Envelope::Request { .. }) | Err(_) => {
+                    debug!("what does not belong on this stream is ignored");
+                }
+            },
+            Ok(None) => return,
+            Err(error) => return debug!(%error, "the stream of announcements broke"),
+        }
+    }
+}
+
+async fn subscribe(
+    inner: &Arc<Inner>,
+    session: &Session,
+    method: &str,
+    uri: &str,
+    deadline: Instant,
+) -> bool {
+    let id = inner.next_id();
+    let message = encode::request(&id, method, Some(&raw_of(&json!({ "uri": uri }))));
+    match legacy::ask(inner, session, &id, message, deadline).await {
+        Ok(Some(Ok(_))) => true,
+        Ok(_) => false,
+        Err(error) => {
+            debug!(%error, uri, method, "the server did not agree");
+            false
+        }
+    }
+}
