@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::json::{Members, ObjectWriter};
 use crate::problem::{Problem, ProblemType, log_call_error};
 use crate::service::Inbound;
-use crate::{Body, Gateway, body, render};
+use crate::{Body, Gateway, body, graphql_page, render};
 
 /// Calls tools for the fields of one request.
 struct Caller {
@@ -23,8 +23,14 @@ struct Caller {
     deadline: Option<Instant>,
 }
 
-/// `POST /graphql`, and `GET /graphql?query=…` for queries.
+/// `POST /graphql`, `GET /graphql?query=…` for queries, and the page for browsers.
 pub(crate) async fn handle(mut inbound: Inbound) -> http::Response<Body> {
+    let is_page = inbound.parts.method == Method::GET
+        && inbound.query_value("query").is_none()
+        && graphql_page::is_wanted(&inbound.parts.headers);
+    if is_page {
+        return graphql_page::page();
+    }
     let request = match request_of(&mut inbound).await {
         Ok(request) => request,
         Err(problem) => return problem.into_response(),

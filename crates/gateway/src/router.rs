@@ -23,6 +23,7 @@ pub(crate) enum Face {
     OpenApiJson,
     OpenApiYaml,
     Performance,
+    Plan,
     Readyz,
     Tool,
     Tools,
@@ -60,7 +61,7 @@ impl Face {
     /// The methods served there.
     pub(crate) fn methods(self) -> &'static [Method] {
         match self {
-            Self::Batch | Self::McpMessages | Self::Tool => &[Method::POST],
+            Self::Batch | Self::McpMessages | Self::Plan | Self::Tool => &[Method::POST],
             Self::McpSse => &[Method::GET],
             Self::Graphql => &[Method::GET, Method::POST],
             Self::Mcp => &[Method::GET, Method::POST, Method::DELETE],
@@ -78,7 +79,7 @@ impl Face {
     /// The name in metrics and logs.
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::Batch => "batch",
+            Self::Batch | Self::Plan => "batch",
             Self::Graphql | Self::GraphqlSdl => "graphql",
             Self::Livez | Self::Readyz | Self::Metrics | Self::Performance => "admin",
             Self::Mcp | Self::McpMessages | Self::McpSse => "mcp",
@@ -116,6 +117,7 @@ pub(crate) fn fixed(path: &str) -> Option<Fixed> {
             ("/openapi.json", Face::OpenApiJson),
             ("/openapi.yaml", Face::OpenApiYaml),
             ("/performance", Face::Performance),
+            ("/plan", Face::Plan),
             ("/readyz", Face::Readyz),
             ("/schema.graphql", Face::GraphqlSdl),
             ("/sse", Face::McpSse),

@@ -27,7 +27,7 @@ use crate::problem::{Problem, ProblemType};
 use crate::router::{self, Face, Fixed};
 use crate::seal::Sealer;
 use crate::view::{FaceDerive, View, view_of};
-use crate::{GatewayConfig, admin, batch, body, deadline, documents, graphql, mcp, origin, rest};
+use crate::{GatewayConfig, admin, batch, body, deadline, documents, graphql, mcp, origin, plan, rest};
 
 /// Any error a body may end with.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -261,6 +261,7 @@ async fn dispatch(inbound: Inbound, fixed: Fixed) -> http::Response<Body> {
         Face::Metrics => admin::metrics(&inbound),
         Face::OpenApiJson | Face::OpenApiYaml => documents::openapi(&inbound, face),
         Face::Performance => admin::performance(&inbound),
+        Face::Plan => plan::handle(inbound).await,
         Face::Readyz => admin::readyz(&inbound),
         Face::Tool => rest::tool(inbound, tool.unwrap_or_default()).await,
         Face::Tools => documents::tools(&inbound),

@@ -38,3 +38,13 @@ async fn what_is_no_graphql_request_is_a_problem() {
     assert_eq!(fixture.post("/graphql", "{}").await.status, 400);
     assert_eq!(fixture.get("/graphql").await.status, 400);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_browser_gets_a_page_that_loads_nothing_from_elsewhere() {
+    let fixture = Fixture::new().await;
+    let request =
+        http::Request::get("/graphql").header("accept", "text/html,application/xhtml+xml,*/*;q=0.8");
+    let page = fixture.send(request.body("").unwrap()).await;
+    assert_eq!((page.status, page.header("content-type")), (200, "text/html; charset=utf-8"));
+    assert!(page.header("content-security-policy").starts_with("default-src 'none'; script-src 'sha256-"));
+}

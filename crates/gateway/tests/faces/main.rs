@@ -11,6 +11,7 @@ mod mcp_legacy;
 mod mcp_listen;
 mod mcp_modern;
 mod mcp_resources;
+mod plan;
 mod rest;
 mod rest_extras;
 mod serve;
