@@ -1,5 +1,6 @@
 //! What an engine is built from.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -79,6 +80,8 @@ pub struct UpstreamConfig {
     pub allow: Vec<String>,
     /// Hidden original names. Default: none.
     pub deny: Vec<String>,
+    /// What is shown differently, by original name. `allow`, `deny` and `repeatable` mean original names too. Default: none.
+    pub overrides: BTreeMap<String, ToolOverride>,
     /// Original names of tools that may run twice whatever the server says of them. Default: none.
     pub repeatable: Vec<String>,
     /// What it may use.
@@ -87,6 +90,18 @@ pub struct UpstreamConfig {
     pub retry: RetryConfig,
     /// When it counts as down.
     pub breaker: BreakerConfig,
+}
+
+/// How a tool is shown instead of how its server describes it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ToolOverride {
+    /// Its name, before names of several servers are kept apart. The original name leads nowhere then.
+    pub name: Option<String>,
+    /// Its title.
+    pub title: Option<String>,
+    /// Its description.
+    pub description: Option<String>,
 }
 
 /// The era to speak with an upstream.
@@ -180,6 +195,7 @@ impl UpstreamConfig {
             trust_annotations: true,
             allow: Vec::new(),
             deny: Vec::new(),
+            overrides: BTreeMap::new(),
             repeatable: Vec::new(),
             limits: Limits::default(),
             retry: RetryConfig::default(),

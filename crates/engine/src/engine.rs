@@ -9,11 +9,12 @@ use mpe_transport::{PoolConfig, PoolSnapshot, TlsConfig};
 use tokio::time::{Instant, timeout_at};
 
 use crate::batch::unknown_endpoint;
+use crate::catalog::memory::Memory;
 use crate::fleet::{Fleet, FleetParts};
 use crate::lazy::Lazy;
 use crate::{
-    CallError, CheckerFactory, Derive, EndpointConfig, EndpointId, EndpointSource, Interest, LazyLimits,
-    Limits, Listening, OriginPerformance, Relay, RelayReply, Snapshot, ToolCall, ToolOutcome,
+    CallError, CallErrorKind, CheckerFactory, Derive, EndpointConfig, EndpointId, EndpointSource, Interest,
+    LazyLimits, Limits, Listening, OriginPerformance, Relay, RelayReply, Snapshot, ToolCall, ToolOutcome,
 };
 
 /// Many upstream servers as one thing to call. Cheap to clone; the last clone's drop ends the background work.
@@ -59,6 +60,21 @@ impl EngineBuilder {
     pub fn derive(mut self, derive: Arc<dyn Derive>) -> Self {
         self.parts.derive = Some(derive);
         self
+    }
+
+    /// Begins with what an earlier run remembered of an endpoint ([`Engine::memory`]): its upstreams show that, labelled
+    /// stale, until they have been discovered, and calls need not wait for it. Upstreams that are not configured any more
+    /// are ignored.
+    ///
+    /// # Errors
+    /// [`Misconfigured`](crate::CallErrorKind::Misconfigured): these are no such bytes.
+    pub fn remember(mut self, endpoint: EndpointId, memory: &[u8]) -> Result<Self, CallError> {
+        let memory = Memory::parse(memory).map_err(|reason| {
+            let message = format!("what is remembered of endpoint '{endpoint}' cannot be read: {reason}");
+            CallError::new(CallErrorKind::Misconfigured, message)
+        })?;
+        self.parts.memories.insert(endpoint, memory);
+        Ok(self)
     }
 
     /// Who makes endpoints that are not configured by name, when somebody asks for one. They are retired when idle.
@@ -123,6 +139,12 @@ impl Engine {
     /// A receiver that sees the tenant's revision whenever its catalogue is replaced.
     pub fn watch(&self, endpoint: &EndpointId) -> Option<tokio::sync::watch::Receiver<String>> {
         Some(self.fleet.tenant(endpoint)?.watch_revision())
+    }
+
+    /// What the tenant's upstreams offered when they were last discovered, for [`EngineBuilder::remember`] of a later
+    /// run. JSON. `None` for no such tenant.
+    pub fn memory(&self, endpoint: &EndpointId) -> Option<Vec<u8>> {
+        Some(Memory::of_roster(&self.fleet.tenant(endpoint)?.roster()))
     }
 
     /// Discovers the tenant's upstreams anew and returns when that has ended and is published. How each upstream fared

@@ -12,6 +12,8 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::attempt::shutting_down;
+use crate::catalog::listing::Listing;
+use crate::catalog::memory::Memory;
 use crate::discovery;
 use crate::handle::{Handle, Parts, origin_text};
 use crate::lazy::Lazy;
@@ -21,6 +23,7 @@ use crate::tenant::{Roster, Tenant};
 use crate::upstream::Upstream;
 use crate::{
     CallError, CallErrorKind, CheckerFactory, Derive, EndpointConfig, EndpointId, Target, UpstreamConfig,
+    UpstreamState,
 };
 
 /// How long a retired upstream's calls may go on before it is closed under them. Longer than any sensible deadline.
@@ -43,6 +46,8 @@ pub(crate) struct FleetParts {
     pub(crate) checkers: Option<Arc<dyn CheckerFactory>>,
     pub(crate) derive: Option<Arc<dyn Derive>>,
     pub(crate) lazy: Option<Lazy>,
+    /// What earlier runs remember of their endpoints.
+    pub(crate) memories: HashMap<EndpointId, Memory>,
 }
 
 /// Every tenant of one engine.
@@ -248,14 +253,35 @@ impl Fleet {
             Some(old) => Arc::clone(&old.link),
             None => self.connect(&config)?,
         };
+        let (inherited, state) = self.inheritance(endpoint, &config, old);
         let parts = Parts {
             link,
             recorder: self.performance.recorder(&origin_text(&config)),
             meters: self.labels.upstream(endpoint, &config.key),
             watched: old.map(|old| Arc::clone(&old.watched)).unwrap_or_default(),
-            inherited: old.and_then(|old| old.listing()).map(|listing| Arc::new(listing.filtered(&config))),
+            inherited,
+            state,
         };
         Ok(Handle::new(config, parts))
+    }
+
+    /// What an upstream shows before its first discovery: what its predecessor showed, or what an earlier run remembered.
+    fn inheritance(
+        &self,
+        endpoint: &EndpointId,
+        config: &UpstreamConfig,
+        old: Option<&Arc<Handle>>,
+    ) -> (Option<Arc<Listing>>, UpstreamState) {
+        let checkers = self.parts.checkers.as_deref();
+        if let Some(listing) = old.and_then(|old| old.listing()) {
+            let read = Listing::read(listing.found(), config, checkers, Some(&listing));
+            return (Some(Arc::new(read)), UpstreamState::Discovering);
+        }
+        let remembered = self.parts.memories.get(endpoint).and_then(|memory| memory.of(&config.key));
+        let Some(found) = remembered else { return (None, UpstreamState::Discovering) };
+        let read = Listing::read(found, config, checkers, None);
+        let error = "listed as an earlier run remembers it; not asked yet".to_owned();
+        (Some(Arc::new(read)), UpstreamState::Stale { error })
     }
 
     fn connect(&self, config: &UpstreamConfig) -> Result<Arc<dyn Upstream>, CallError> {

@@ -57,6 +57,7 @@ pub(crate) struct Parts {
     pub(crate) meters: UpstreamMeters,
     /// What an earlier upstream of the same key listed; shown until the first discovery has ended.
     pub(crate) inherited: Option<Arc<Listing>>,
+    pub(crate) state: UpstreamState,
     /// What listeners want watched at an upstream of this key.
     pub(crate) watched: Arc<Watched>,
 }
@@ -78,7 +79,7 @@ impl Handle {
             done: watch::Sender::new(0),
             watched: parts.watched,
             watching: tokio::sync::Mutex::new(()),
-            standing: Mutex::new(Standing { state: UpstreamState::Discovering, listing: parts.inherited }),
+            standing: Mutex::new(Standing { state: parts.state, listing: parts.inherited }),
             config,
         }
     }
@@ -88,7 +89,8 @@ impl Handle {
         let listing = self.listing();
         let is_rejected =
             listing.is_some_and(|listing| listing.rejected.iter().any(|(name, _)| name == tool));
-        is_wanted(&self.config, tool) && !is_rejected
+        let is_renamed = self.config.overrides.get(tool).is_some_and(|wish| wish.name.is_some());
+        is_wanted(&self.config, tool) && !is_rejected && !is_renamed
     }
 
     /// Whether the operator says that a tool may run twice.

@@ -174,7 +174,7 @@ fn catalogue_tool(share: &Share, listed: &ListedTool, exposed: &str) -> Catalogu
     CatalogueTool {
         tool,
         upstream: share.key.clone(),
-        original_name: Arc::from(original.name()),
+        original_name: Arc::clone(&listed.original_name),
         checker: listed.checker.clone(),
     }
 }

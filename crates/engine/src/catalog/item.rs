@@ -91,15 +91,23 @@ impl ListedItem {
     }
 }
 
-/// The same object with another string under `member`; every other byte stays.
-fn with_member(raw: &RawValue, member: &str, value: &str) -> Arc<RawValue> {
+/// The same object with another string under `member`, put first where it was absent; every other byte stays.
+pub(crate) fn with_member(raw: &RawValue, member: &str, value: &str) -> Arc<RawValue> {
     let text = raw.get();
     let object = Object::parse(raw).expect("it was read before");
-    let old = object.get(member).expect("it has an id").get();
-    // `old` is a slice of `text`.
-    let at = old.as_ptr() as usize - text.as_ptr() as usize;
     let new = raw_of(value);
-    let changed = [&text[..at], new.get(), &text[at + old.len()..]].concat();
+    let changed = match object.get(member).map(RawValue::get) {
+        Some(old) => {
+            // `old` is a slice of `text`.
+            let at = old.as_ptr() as usize - text.as_ptr() as usize;
+            [&text[..at], new.get(), &text[at + old.len()..]].concat()
+        }
+        None => {
+            let comma = if object.is_empty() { "" } else { "," };
+            let inside = text.trim_start().strip_prefix('{').expect("an object begins with a brace");
+            format!("{{{}:{}{comma}{inside}", raw_of(member).get(), new.get())
+        }
+    };
     Arc::from(RawValue::from_string(changed).expect("a JSON string in place of another keeps the text JSON"))
 }
 

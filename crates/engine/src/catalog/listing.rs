@@ -9,9 +9,9 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use tracing::warn;
 
-use super::item::{ItemKind, ListedItem};
+use super::item::{ItemKind, ListedItem, with_member};
 use crate::upstream::Introduction;
-use crate::{ArgumentChecker, CheckerFactory, Target, UpstreamConfig};
+use crate::{ArgumentChecker, CheckerFactory, Target, ToolOverride, UpstreamConfig};
 
 /// One discovery's result. Immutable; the catalogue is put together from these.
 #[derive(Debug)]
@@ -39,10 +39,21 @@ pub(crate) struct Digests {
 /// One tool with what calls of it need.
 #[derive(Clone)]
 pub(crate) struct ListedTool {
+    /// As it is shown, but for a name that several servers claim.
     pub(crate) tool: Tool,
+    pub(crate) original_name: Arc<str>,
     pub(crate) checker: Option<Arc<dyn ArgumentChecker>>,
     /// Which arguments headers repeat.
     pub(crate) mirrored: Arc<MirroredParams>,
+    /// What the operator changed, and the server's own words.
+    overridden: Option<(ToolOverride, Arc<RawValue>)>,
+}
+
+impl ListedTool {
+    /// The server's own words.
+    fn source(&self) -> &RawValue {
+        self.overridden.as_ref().map_or(self.tool.raw(), |(_, source)| source)
+    }
 }
 
 impl std::fmt::Debug for ListedTool {
@@ -84,20 +95,16 @@ impl Listing {
         listing
     }
 
-    /// The same listing as far as another configuration lets it through.
-    pub(crate) fn filtered(&self, config: &UpstreamConfig) -> Self {
-        let wanted = self.tools.iter().filter(|listed| is_wanted(config, listed.tool.name()));
-        let mut filtered = Self {
+    /// What it was read from.
+    pub(crate) fn found(&self) -> Found {
+        let sources = |items: &[ListedItem]| items.iter().map(|item| (*item.raw).to_owned()).collect();
+        Found {
             introduction: self.introduction.clone(),
-            tools: wanted.cloned().collect(),
-            prompts: self.prompts.clone(),
-            resources: self.resources.clone(),
-            templates: self.templates.clone(),
-            rejected: self.rejected.clone(),
-            digests: Digests::default(),
-        };
-        filtered.digests = Digests::of(&filtered);
-        filtered
+            tools: self.tools.iter().map(|listed| listed.source().to_owned()).collect(),
+            prompts: sources(&self.prompts),
+            resources: sources(&self.resources),
+            templates: sources(&self.templates),
+        }
     }
 }
 
@@ -113,13 +120,13 @@ impl Reader<'_> {
     fn tools(&mut self, found: &[Box<RawValue>]) -> Vec<ListedTool> {
         let known = self.previous.map_or(&[][..], |listing| &listing.tools);
         let known: HashMap<&str, &ListedTool> =
-            known.iter().map(|listed| (listed.tool.raw().get(), listed)).collect();
+            known.iter().map(|listed| (listed.source().get(), listed)).collect();
         let mut tools: Vec<ListedTool> = Vec::with_capacity(found.len());
         let mut names = HashSet::with_capacity(found.len());
         for raw in found {
             let listed = match known.get(raw.get()) {
-                Some(&listed) => listed.clone(),
-                None => match read_tool(raw, self.config, self.checkers) {
+                Some(&listed) if self.is_overridden_alike(listed) => listed.clone(),
+                _ => match read_tool(raw, self.config, self.checkers) {
                     Ok(listed) => listed,
                     Err((name, reason)) => {
                         self.reject(&name, reason);
@@ -128,7 +135,7 @@ impl Reader<'_> {
                 },
             };
             let name = listed.tool.name();
-            if !is_wanted(self.config, name) {
+            if !is_wanted(self.config, &listed.original_name) {
                 continue;
             }
             if names.insert(name.to_owned()) {
@@ -138,6 +145,12 @@ impl Reader<'_> {
             }
         }
         tools
+    }
+
+    /// Whether the operator still wants what was done to a tool when it was read.
+    fn is_overridden_alike(&self, listed: &ListedTool) -> bool {
+        let applied = listed.overridden.as_ref().map(|(applied, _)| applied);
+        applied == self.config.overrides.get(&*listed.original_name)
     }
 
     fn items(&mut self, kind: ItemKind, found: &[Box<RawValue>]) -> Vec<ListedItem> {
@@ -176,6 +189,13 @@ fn read_tool(
     if tool.name().is_empty() {
         return Err((String::new(), "the name is empty".to_owned()));
     }
+    let original_name = Arc::from(tool.name());
+    let wish = config.overrides.get(tool.name());
+    let overridden = wish.map(|wish| (wish.clone(), Arc::from(raw.to_owned())));
+    let tool = match wish {
+        None => tool,
+        Some(wish) => Tool::parse(&changed(raw, wish)).map_err(|error| (name_of(raw), error.message))?,
+    };
     let mirrored = match (MirroredParams::of(tool.input_schema()), &config.target) {
         (Ok(mirrored), Target::Http { .. }) => mirrored,
         // A client must not use such a tool over HTTP (MCP 2026-07-28, basic/transports/streamable-http).
@@ -190,7 +210,19 @@ fn read_tool(
             None
         }
     });
-    Ok(ListedTool { tool, checker, mirrored: Arc::new(mirrored) })
+    Ok(ListedTool { tool, original_name, checker, mirrored: Arc::new(mirrored), overridden })
+}
+
+/// A tool's description as the operator wants it.
+fn changed(raw: &RawValue, wish: &ToolOverride) -> Arc<RawValue> {
+    let ToolOverride { name, title, description } = wish;
+    let mut changed: Arc<RawValue> = Arc::from(raw.to_owned());
+    for (member, value) in [("name", name), ("title", title), ("description", description)] {
+        if let Some(value) = value {
+            changed = with_member(&changed, member, value);
+        }
+    }
+    changed
 }
 
 /// The name of something that is no tool, as far as it has one.

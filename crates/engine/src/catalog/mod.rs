@@ -12,6 +12,7 @@ use crate::{ArgumentChecker, EndpointId, UpstreamKey};
 pub(crate) mod build;
 mod item;
 pub(crate) mod listing;
+pub(crate) mod memory;
 pub(crate) mod naming;
 mod route;
 mod uri;

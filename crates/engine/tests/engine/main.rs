@@ -9,6 +9,7 @@ mod isolation;
 mod items;
 mod lazy;
 mod listen;
+mod memory;
 mod once;
 mod plan;
 mod reload;
