@@ -1,5 +1,7 @@
 //! Deadlines, event streams, idempotency keys.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::fixture::{Answer, Fixture};
@@ -51,12 +53,47 @@ async fn a_key_runs_its_request_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_that_may_pass_is_not_kept() {
+async fn a_key_outlives_the_connection_that_brought_it() {
+    let fixture = Fixture::new().await;
+    let key = [("idempotency-key", "k")];
+    let first = tokio::time::timeout(Duration::from_millis(1), call(&fixture, "slow", &key, "{}")).await;
+    assert!(first.is_err(), "the client is gone before the answer");
+    let second = call(&fixture, "slow", &key, "{}").await;
+    assert_eq!((second.status, second.header("idempotent-replayed")), (200, "true"));
+    assert_eq!(fixture.upstream.calls().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_that_proves_that_nothing_ran_is_not_kept() {
+    let fixture = Fixture::new().await;
+    let key = [("idempotency-key", "k")];
+    let first = call(&fixture, "unreachable", &key, "{}").await;
+    assert_eq!(first.json().get("executed"), None);
+    let n_tried = fixture.upstream.calls().len();
+    let second = call(&fixture, "unreachable", &key, "{}").await;
+    assert_eq!((second.status, second.header("idempotent-replayed")), (first.status, ""));
+    assert!(fixture.upstream.calls().len() > n_tried);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_of_unknown_fate_is_kept() {
     let fixture = Fixture::new().await;
     let key = [("idempotency-key", "k"), ("x-request-timeout", "1")];
-    assert_eq!(call(&fixture, "hang", &key, "{}").await.status, 504);
-    assert_eq!(call(&fixture, "hang", &key, "{}").await.status, 504);
-    assert_eq!(fixture.upstream.calls().len(), 2);
+    let first = call(&fixture, "hang", &key, "{}").await;
+    assert_eq!((first.status, &first.json()["executed"]), (504, &json!("unknown")));
+    let second = call(&fixture, "hang", &key, "{}").await;
+    assert_eq!((second.status, second.header("idempotent-replayed")), (504, "true"));
+    assert_eq!(fixture.upstream.calls().len(), 1, "it may have run, so it is not run again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_too_large_to_keep_is_given_once_and_not_run_again() {
+    let fixture = Fixture::new().await;
+    let key = [("idempotency-key", "k")];
+    let body = json!({"x": "y".repeat(300 << 10)}).to_string();
+    assert_eq!(call(&fixture, "echo", &key, &body).await.body, body);
+    assert_eq!(call(&fixture, "echo", &key, &body).await.status, 409);
+    assert_eq!(fixture.upstream.calls().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
