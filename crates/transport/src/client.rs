@@ -10,6 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
 use crate::body::{Body, Limits};
+use crate::config::FOREVER;
 use crate::connect::{Connector, Dial};
 use crate::deadline::{BodyDeadline, Timer};
 use crate::dial::TcpDialer;
@@ -58,6 +59,7 @@ impl Pool {
     /// # Errors
     /// As [`Pool::new`].
     pub fn with_dialer(config: PoolConfig, tls: TlsConfig, dialer: Arc<dyn Dial>) -> Result<Self, Error> {
+        let config = config.within_bounds();
         let connector = Connector {
             dialer,
             tls: TlsClients::new(&tls)?,
@@ -145,7 +147,7 @@ impl Pool {
     /// # Cancel safety
     /// Dropping the future leaves the pool closed to new exchanges, and those under way undisturbed.
     pub async fn close(&self, limit: Duration) {
-        self.shared.close(Instant::now() + limit).await;
+        self.shared.close(Instant::now() + limit.min(FOREVER)).await;
     }
 
     async fn exchange(

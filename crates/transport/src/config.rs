@@ -55,6 +55,9 @@ pub enum Preset {
     Serverless,
 }
 
+/// Longer than anything here lives; adding more to a moment could overflow it.
+pub(crate) const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+
 impl Default for PoolConfig {
     fn default() -> Self {
         Self {
@@ -78,6 +81,23 @@ impl Default for PoolConfig {
 }
 
 impl PoolConfig {
+    /// The same with every duration short enough to be added to a moment.
+    pub(crate) fn within_bounds(mut self) -> Self {
+        for duration in [
+            Some(&mut self.keepalive_expiry),
+            Some(&mut self.request_timeout),
+            Some(&mut self.connect_timeout),
+            Some(&mut self.ping_timeout),
+            self.ping_interval.as_mut(),
+            self.max_connection_age.as_mut(),
+        ] {
+            if let Some(duration) = duration {
+                *duration = (*duration).min(FOREVER);
+            }
+        }
+        self
+    }
+
     /// The options of a preset.
     pub fn preset(preset: Preset) -> Self {
         let default = Self::default();

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::config::FOREVER;
 use crate::{Error, ErrorKind, Sent};
 
 /// How long a response body may take.
@@ -42,7 +43,7 @@ impl Timer {
     /// A frame of the body is here.
     pub(crate) fn progressed(&mut self) {
         if let (true, BodyDeadline::Idle(wait)) = (self.is_in_body, self.body) {
-            self.sleep.as_mut().reset(Instant::now() + wait);
+            self.sleep.as_mut().reset(Instant::now() + wait.min(FOREVER));
         }
     }
 

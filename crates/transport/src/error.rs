@@ -65,7 +65,8 @@ impl ErrorKind {
     }
 }
 
-/// Why an exchange failed.
+/// Why an exchange failed. Its text is whole, cause included, for whoever shows only that; `source` has the cause as a
+/// type.
 pub struct Error {
     pub(crate) kind: ErrorKind,
     pub(crate) sent: Sent,

@@ -213,7 +213,7 @@ mod tests {
 
     use super::{check, soak};
 
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_short_soak_leaves_nothing_behind() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

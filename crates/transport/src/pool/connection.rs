@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Weak};
 
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::debug;
 
@@ -23,6 +24,7 @@ pub(crate) struct Registration {
     totals: Arc<Totals>,
     times: ConnectTimes,
     failure: Option<Error>,
+    is_closing: watch::Receiver<bool>,
 }
 
 impl Registration {
@@ -35,6 +37,7 @@ impl Registration {
             totals,
             times: ConnectTimes::default(),
             failure: None,
+            is_closing: shared.is_closing.subscribe(),
             origin,
         }
     }
@@ -50,6 +53,18 @@ impl Registration {
     /// What the connection counts into. Made once it is open.
     pub(crate) fn meter(&self, protocol: Protocol) -> Arc<Meter> {
         Arc::new(Meter::new(Arc::clone(&self.label), protocol, self.times, Arc::clone(&self.totals)))
+    }
+
+    async fn connect(&mut self, connector: &Connector, http1_only: bool) -> Result<Connected, Error> {
+        let limit = self.config.connect_timeout;
+        tokio::select! {
+            connected = timeout(limit, connector.connect(&self.origin, http1_only)) => connected.unwrap_or_else(|_| {
+                let message = format!("connecting to {} took longer than {limit:?}", self.origin);
+                Err(Error::unsent(ErrorKind::Connect, message))
+            }),
+            // Those who waited for it have been told already. The sender lives as long as the pool.
+            _ = self.is_closing.wait_for(|is_closing| *is_closing) => Err(super::pool_closed()),
+        }
     }
 
     pub(crate) fn connected(&self, link: Link, protocol: Protocol, capacity: usize) {
@@ -94,13 +109,7 @@ impl Drop for Registration {
 }
 
 pub(super) async fn run(mut registration: Registration, connector: Arc<Connector>, http1_only: bool) {
-    let limit = registration.config.connect_timeout;
-    let connecting = connector.connect(&registration.origin, http1_only);
-    let connected = timeout(limit, connecting).await.unwrap_or_else(|_| {
-        let message = format!("connecting to {} took longer than {limit:?}", registration.origin);
-        Err(Error::unsent(ErrorKind::Connect, message))
-    });
-    let ended = match connected {
+    let ended = match registration.connect(&connector, http1_only).await {
         Err(error) => Err(error),
         Ok(Connected { stream, protocol, times }) => {
             registration.times = times;

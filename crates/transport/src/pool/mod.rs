@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::Poll;
 
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -49,6 +49,8 @@ pub(crate) struct Shared {
     alarm: Arc<Alarm>,
     /// Rings when the last connection is gone.
     emptied: Notify,
+    /// True once the pool closes; ends the attempts under way.
+    is_closing: watch::Sender<bool>,
 }
 
 /// A place on a connection: a reserved stream slot, or a whole HTTP/1.1 connection. Dropping it gives it back.
@@ -84,6 +86,7 @@ impl Shared {
             runtime: OnceLock::new(),
             alarm: Arc::default(),
             emptied: Notify::new(),
+            is_closing: watch::Sender::new(false),
         })
     }
 
@@ -126,6 +129,7 @@ impl Shared {
     /// Drains until `deadline`, then cuts what is left.
     pub(crate) async fn close(self: &Arc<Self>, deadline: Instant) {
         self.step(None, |ledger, now, out| ledger.close(now, out));
+        self.is_closing.send_replace(true);
         let drained = async {
             loop {
                 let emptied = self.emptied.notified();
@@ -135,7 +139,7 @@ impl Shared {
                 emptied.await;
             }
         };
-        // Attempts under way have nobody left to serve, but a waiter's error is all they would still give.
+        // Whether or not they all have ended: it is over now.
         let _ = timeout_at(deadline, drained).await;
         let mut tasks = std::mem::take(&mut *self.tasks());
         tasks.shutdown().await;
@@ -182,7 +186,12 @@ impl Shared {
     }
 
     fn wake_at(self: &Arc<Self>, at: Instant) {
-        *self.alarm.at.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
+        {
+            let mut alarm = self.alarm.at.lock().unwrap_or_else(PoisonError::into_inner);
+            // Actions of two events may run in either order. A tick too early costs nothing, and each one looks at
+            // everything anew.
+            *alarm = Some(alarm.map_or(at, |earlier| earlier.min(at)));
+        }
         if !self.alarm.has_keeper.swap(true, Ordering::AcqRel) {
             self.spawn(keep_time(Arc::downgrade(self), Arc::clone(&self.alarm)));
         }

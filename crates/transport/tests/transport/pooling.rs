@@ -503,3 +503,37 @@ async fn a_head_request_may_announce_more_than_the_limit() {
     }
     nothing_leaked(&pool).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn closing_gives_attempts_under_way_up() {
+    let network = Network::new();
+    network.delay(Duration::from_secs(3600));
+    let pool = network.pool(PoolConfig::default());
+    let call = spawn_send(&pool, &h2c(), post("x"));
+    settle().await;
+    let started = tokio::time::Instant::now();
+    pool.close(Duration::from_secs(20)).await;
+    assert_eq!(started.elapsed(), Duration::ZERO, "nothing is left to wait for");
+    let error = soon(call).await.unwrap().expect_err("closed");
+    assert_eq!((error.kind(), error.sent()), (ErrorKind::PoolClosed, Sent::No));
+    nothing_leaked(&pool).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn durations_without_end_are_as_good_as_long_ones() {
+    let mut network = Network::new();
+    let mut config = PoolConfig::default();
+    config.keepalive_expiry = Duration::MAX;
+    config.request_timeout = Duration::MAX;
+    config.connect_timeout = Duration::MAX;
+    config.ping_timeout = Duration::MAX;
+    (config.ping_interval, config.max_connection_age) = (Some(Duration::MAX), Some(Duration::MAX));
+    let pool = network.pool(config);
+    let call = spawn_send(&pool, &h2c(), post("x"));
+    let mut peer = network.accept_h2(&[]).await;
+    let stream = peer.request().await;
+    peer.answer(stream, b"ok").await;
+    assert_eq!(text(soon(call).await.unwrap().unwrap()).await.unwrap(), "ok");
+    nothing_leaked(&pool).await;
+    pool.close(Duration::MAX).await;
+}
