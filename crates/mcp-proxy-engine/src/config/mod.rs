@@ -7,6 +7,7 @@
 mod de;
 mod expand;
 mod node;
+mod on_demand;
 mod print;
 mod problem;
 mod read;

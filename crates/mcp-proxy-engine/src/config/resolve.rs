@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use http::Uri;
-use mpe_engine::{EndpointConfig, EndpointId};
+use mpe_engine::{EndpointConfig, EndpointId, EndpointSource};
 use mpe_gateway::{EndpointView, GatewayConfig};
 use mpe_schema::openapi::DocumentInfo;
 use mpe_schema::{PathTemplate, ResponseMapping};
@@ -13,6 +13,7 @@ use mpe_transport::{PoolConfig, TlsConfig};
 use serde_json::{Value, json};
 
 use super::node::KeyPath;
+use super::on_demand::OnDemand;
 use super::problem::ConfigError;
 use super::shape::{ApiServer, Config, Endpoint, Http2Config, Limits, Log, Naming, Preset, Tls};
 use super::values::{Count, Secret, Size, Span};
@@ -32,6 +33,8 @@ pub struct Settings {
     pub tls: TlsConfig,
     /// The HTTP face.
     pub gateway: GatewayConfig,
+    /// Who makes endpoints that the file does not name: `internal_mcp` with `{endpoint_id}` in its address.
+    pub on_demand: Option<Arc<dyn EndpointSource>>,
     /// What is logged.
     pub log: Log,
 }
@@ -129,12 +132,24 @@ impl Source {
             let view = self.view(&path, &tenant);
             gateway.endpoints.insert(id, view);
         }
+        let on_demand = config.internal_mcp.as_ref().filter(|internal| {
+            internal.on_demand.unwrap_or(true) && internal.base_url.contains("{endpoint_id}")
+        });
+        let on_demand = on_demand.map(|internal| -> Arc<dyn EndpointSource> {
+            Arc::new(OnDemand {
+                internal: internal.clone(),
+                pool: pool.clone(),
+                naming: naming(config.naming),
+                limits: limits(&config.limits, concurrent),
+            })
+        });
         Settings {
             listen: config.listen.unwrap_or_else(default_listen),
             endpoints,
             pool,
             tls: config.tls.as_ref().map(|tls| self.tls(tls)).unwrap_or_default(),
             gateway,
+            on_demand,
             log: self.log(config.log.as_ref()),
         }
     }
@@ -227,11 +242,7 @@ impl Source {
     }
 
     fn check_endpoint_id(&mut self, path: &KeyPath, id: &str) {
-        let is_segment = !id.is_empty()
-            && id.len() <= 64
-            && id.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '~'))
-            && !id.chars().all(|c| c == '.');
-        if !is_segment {
+        if !is_endpoint_id(id) {
             self.report(
                 path,
                 "an endpoint's name becomes part of its URL: expected 1 to 64 letters, digits, `_`, `-`, `.` or `~`",
@@ -323,6 +334,12 @@ impl Source {
         let is_second = self.tree.has(&second) && parent <= self.tree.locate(&second);
         if is_second { second } else { path.key(spellings[0]) }
     }
+}
+
+/// Whether a name is one segment of a path, whatever surrounds it.
+pub(super) fn is_endpoint_id(id: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '~');
+    !id.is_empty() && id.len() <= 64 && id.chars().all(is_plain) && !id.chars().all(|c| c == '.')
 }
 
 /// The default endpoint's share of a configuration.

@@ -13,7 +13,7 @@ use super::shape::{Breaker, Endpoint, Era, InternalMcp, Retry, Server, ServerKin
 use super::values::{Count, Secret, Span};
 
 /// The server made of `internal_mcp`.
-const INTERNAL: &str = "internal";
+pub(super) const INTERNAL: &str = "internal";
 
 /// Header names that the engine sets itself, or that HTTP/2 forbids (RFC 9113 §8.2.2).
 const RESERVED_HEADERS: [&str; 16] = [
@@ -78,6 +78,13 @@ impl Source {
                 self.report(
                     &path,
                     format!("becomes the server `{INTERNAL}`, which `mcp_servers` has already"),
+                );
+            }
+            let names_authorization = |name: &String| name.eq_ignore_ascii_case("authorization");
+            if internal.bearer_token.is_some() && internal.headers.keys().any(names_authorization) {
+                self.report(
+                    &path.key("bearer_token"),
+                    "is sent as `Authorization`, which `headers` has already",
                 );
             }
             let server = internal_server(internal, name);
@@ -266,7 +273,7 @@ impl Source {
     }
 }
 
-fn internal_server(internal: &InternalMcp, endpoint: &str) -> Server {
+pub(super) fn internal_server(internal: &InternalMcp, endpoint: &str) -> Server {
     let mut headers = internal.headers.clone();
     if let Some(token) = &internal.bearer_token {
         headers.insert("authorization".to_owned(), Secret::new(format!("Bearer {}", token.expose())));
@@ -274,7 +281,7 @@ fn internal_server(internal: &InternalMcp, endpoint: &str) -> Server {
     Server { url: Some(internal.base_url.replace("{endpoint_id}", endpoint)), headers, ..Server::default() }
 }
 
-fn upstream(key: &str, target: Target, server: &Server, pool: &PoolConfig) -> UpstreamConfig {
+pub(super) fn upstream(key: &str, target: Target, server: &Server, pool: &PoolConfig) -> UpstreamConfig {
     let mut upstream = UpstreamConfig::new(key, target);
     upstream.timeout = server.timeout.map_or(pool.request_timeout, |span| span.get());
     set(&mut upstream.refresh, server.refresh.map(Span::get));
@@ -353,6 +360,19 @@ pub(crate) fn parse_url(url: &str) -> Result<Uri, String> {
         return Err(format!("{EXPECTED}, found no host"));
     }
     Ok(uri)
+}
+
+/// Headers that have been checked before.
+///
+/// # Errors
+/// The first that an operator may not set.
+pub(super) fn parse_headers(
+    headers: &IndexMap<String, Secret>,
+) -> Result<Vec<(HeaderName, secrecy::SecretString)>, String> {
+    let header = |(name, value): (&String, &Secret)| {
+        check_header(name, value.expose()).map(|name| (name, value.secret().clone()))
+    };
+    headers.iter().map(header).collect()
 }
 
 /// A header that an operator may set.

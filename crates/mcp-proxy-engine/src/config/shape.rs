@@ -152,6 +152,10 @@ pub struct ApiServer {
 pub struct InternalMcp {
     /// Its URL; `{endpoint_id}` stands for the endpoint's name.
     pub base_url: String,
+    /// At the top of the file, with `{endpoint_id}` in `base_url`: `/endpoints/{name}/` exists for every name, with this
+    /// server as its only one. Default: yes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_demand: Option<bool>,
     /// Sent as `Authorization: Bearer …`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bearer_token: Option<Secret>,

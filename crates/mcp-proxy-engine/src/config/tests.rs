@@ -155,6 +155,17 @@ fn the_python_products_setting_is_read_verbatim() {
 }
 
 #[test]
+fn an_internal_server_with_a_template_makes_endpoints_on_demand() {
+    let text = "internal_mcp: {base_url: \"http://h/{endpoint_id}\"}";
+    assert!(load(text, Format::Yaml).unwrap().on_demand.is_some());
+    let off = "internal_mcp: {base_url: \"http://h/{endpoint_id}\", on_demand: false}";
+    assert!(load(off, Format::Yaml).unwrap().on_demand.is_none());
+    assert!(load("internal_mcp: {base_url: \"http://h/x\"}", Format::Yaml).unwrap().on_demand.is_none());
+    let twice = "internal_mcp: {base_url: \"http://h/x\", bearer_token: a, headers: {Authorization: b}}";
+    assert!(problems(twice, Format::Yaml).contains("internal_mcp.bearer_token: is sent as `Authorization`"));
+}
+
+#[test]
 fn a_desktop_clients_servers_are_read_verbatim_and_in_order() {
     let text = r#"{"mcpServers": {
         "zeta": {"type": "http", "url": "https://z.example.com/mcp", "headers": {"X-Api-Key": "${TOKEN}"}},

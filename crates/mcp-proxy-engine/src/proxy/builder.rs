@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mpe_engine::{Engine, UpstreamConfig};
+use mpe_engine::{Engine, LazyLimits, UpstreamConfig};
 use mpe_gateway::Gateway;
 use mpe_transport::ProxyConfig;
 use serde_json::json;
@@ -130,6 +130,9 @@ fn launch(
     let notices = settings.notices().into();
     let started = Arc::new(Started::with(&settings, extra));
     let mut engine = Engine::builder().pool(settings.pool).tls(settings.tls);
+    if let Some(source) = settings.on_demand {
+        engine = engine.endpoints_on_demand(source, LazyLimits::default());
+    }
     for endpoint in settings.endpoints {
         engine = engine.endpoint(endpoint);
     }
