@@ -32,9 +32,11 @@ const ERAS: [&str; 2] = ["modern", "legacy"];
 /// One arrangement: a name for the report, and what it does.
 type Scenario = (&'static str, fn(&Bench) -> anyhow::Result<()>);
 
-const SCENARIOS: [Scenario; 4] = [
+const SCENARIOS: [Scenario; 6] = [
     ("everything", everything_over_http),
     ("fastmcp", fastmcp_over_http),
+    ("filesystem", filesystem_over_pipes),
+    ("time", time_over_pipes),
     ("two-servers", two_servers_in_one_file),
     ("inspector", inspector_in_front),
 ];
@@ -85,6 +87,22 @@ fn everything_over_http(bench: &Bench) -> anyhow::Result<()> {
     bench.compare_in_both_eras("everything", &url, &[&url])?;
     drop(server);
     Ok(())
+}
+
+fn filesystem_over_pipes(bench: &Bench) -> anyhow::Result<()> {
+    let files = bench.folder.join("files");
+    std::fs::create_dir_all(&files)?;
+    std::fs::write(files.join("note.txt"), "one\ntwo\n")?;
+    let script = bench.node.package("@modelcontextprotocol/server-filesystem/dist/index.js");
+    let files = files.to_string_lossy();
+    let command = [bench.node.program().to_string_lossy(), script.to_string_lossy(), files.clone()];
+    let command = command.map(std::borrow::Cow::into_owned);
+    bench.compare_over_pipes("filesystem", &command, &["--dir", &files])
+}
+
+fn time_over_pipes(bench: &Bench) -> anyhow::Result<()> {
+    let command = [bench.python.program("mcp-server-time").to_string_lossy().into_owned()];
+    bench.compare_over_pipes("time", &command, &[])
 }
 
 fn fastmcp_over_http(bench: &Bench) -> anyhow::Result<()> {
@@ -195,6 +213,18 @@ impl Bench {
         let (gateway, through) = self.gateway(server, arguments)?;
         for era in ERAS {
             self.compare(server, direct, &through, era, &[])?;
+        }
+        gateway.stop()
+    }
+
+    /// The same command, started once by the client itself and once by the product.
+    fn compare_over_pipes(&self, server: &str, command: &[String], more: &[&str]) -> anyhow::Result<()> {
+        let mut arguments = vec!["--"];
+        arguments.extend(command.iter().map(String::as_str));
+        let (gateway, through) = self.gateway(server, &arguments)?;
+        let direct = json!(command).to_string();
+        for era in ERAS {
+            self.compare(server, &direct, &through, era, more)?;
         }
         gateway.stop()
     }
