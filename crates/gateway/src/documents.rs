@@ -28,17 +28,11 @@ pub(crate) fn openapi(inbound: &Inbound, face: Face) -> http::Response<Body> {
 
 /// `/tools?format=…`.
 pub(crate) fn tools(inbound: &Inbound) -> http::Response<Body> {
-    let vendor = match inbound.query_value("format").as_deref() {
-        None | Some("mcp") => Vendor::Mcp,
-        Some("anthropic") => Vendor::Anthropic,
-        Some("gemini") => Vendor::Gemini,
-        Some("ollama") => Vendor::Ollama,
-        Some("openai") => Vendor::OpenAi,
-        Some(other) => {
-            let detail =
-                format!("there is no format `{other}`; mcp, openai, anthropic, gemini and ollama are");
-            return Problem::new(ProblemType::BadRequest, detail).into_response();
-        }
+    let format = inbound.query_value("format");
+    let Some(vendor) = format.as_deref().map_or(Some(Vendor::Mcp), Vendor::from_name) else {
+        let names = Vendor::ALL.map(Vendor::name).join(", ");
+        let detail = format!("there is no format `{}`; there are: {names}", format.unwrap_or_default());
+        return Problem::new(ProblemType::BadRequest, detail).into_response();
     };
     match inbound.view.functions(vendor) {
         Some(document) => document_response(inbound, "application/json", document),

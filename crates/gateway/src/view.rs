@@ -27,7 +27,7 @@ pub(crate) struct View {
     catalogue: Arc<Catalogue>,
     // Documents are large and rarely asked for: each is made on its first use, from this one catalogue, and kept.
     documents: [OnceLock<Document>; 4],
-    functions: [OnceLock<Document>; 5],
+    functions: [OnceLock<Document>; Vendor::ALL.len()],
     graphql: OnceLock<Result<GraphqlSchema, String>>,
 }
 
@@ -117,13 +117,7 @@ impl View {
 
     /// The function-calling array in a vendor's shape.
     pub(crate) fn functions(&self, vendor: Vendor) -> Option<&Document> {
-        let index = match vendor {
-            Vendor::Anthropic => 0,
-            Vendor::Gemini => 1,
-            Vendor::Mcp => 2,
-            Vendor::Ollama => 3,
-            Vendor::OpenAi => 4,
-        };
+        let index = Vendor::ALL.iter().position(|listed| *listed == vendor)?;
         Some(self.functions[index].get_or_init(|| {
             let tools = self.catalogue.tools().iter().map(|tool| &tool.tool);
             Document::of(functions::array(tools, vendor).to_string())

@@ -44,15 +44,8 @@ fn write_all(out: &Path, tools: &[Tool]) -> Result<(), Box<dyn Error>> {
         std::fs::write(out.join(format!("openapi-{name}.yaml")), to_yaml(&document))?;
     }
     std::fs::write(out.join("schema.graphql"), GraphqlSchema::build(tools)?.sdl())?;
-    let vendors = [
-        ("anthropic", Vendor::Anthropic),
-        ("gemini", Vendor::Gemini),
-        ("mcp", Vendor::Mcp),
-        ("ollama", Vendor::Ollama),
-        ("openai", Vendor::OpenAi),
-    ];
-    for (name, vendor) in vendors {
-        let path = out.join(format!("functions-{name}.json"));
+    for vendor in Vendor::ALL {
+        let path = out.join(format!("functions-{}.json", vendor.name()));
         std::fs::write(path, serde_json::to_vec_pretty(&array(tools, vendor))?)?;
     }
     Ok(())

@@ -145,6 +145,31 @@ pub(crate) fn pointer_of(root: &Value, text: &str) -> Option<String> {
     find_anchor(root, fragment, String::new(), 0)
 }
 
+/// Whether references, followed from `target`, come to a schema: a loop of nothing but references does not.
+pub(crate) fn ends(root: &Value, target: &Value) -> bool {
+    is_schema(target) && (0..MAX_HOPS).try_fold(target, |here, _| resolve(root, reference(here)?)).is_none()
+}
+
+/// Whether `target` is among its own alternatives: then it says nothing that its other alternatives do not say.
+pub(crate) fn is_own_alternative(root: &Value, target: &Value) -> bool {
+    let mut seen: Vec<*const Value> = Vec::new();
+    let mut waiting = vec![target];
+    while let Some(schema) = waiting.pop() {
+        let unions = ["allOf", "anyOf", "oneOf"].iter().filter_map(|keyword| schema.get(keyword)?.as_array());
+        let next = unions.flatten().chain(reference(schema).and_then(|text| resolve(root, text)));
+        for schema in next {
+            if std::ptr::eq(schema, target) {
+                return true;
+            }
+            if !seen.contains(&std::ptr::from_ref(schema)) {
+                seen.push(schema);
+                waiting.push(schema);
+            }
+        }
+    }
+    false
+}
+
 /// A name as one step of a JSON Pointer (RFC 6901 §3).
 pub(crate) fn escape(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")

@@ -61,6 +61,9 @@ fn read(operation: &Operation, query: &[(&str, &str)]) -> Result<String, Vec<Str
     }
 }
 
+/// Schema of the argument `a`, the query, and what comes of it.
+type Case = (Value, &'static [(&'static str, &'static str)], &'static str);
+
 #[test]
 fn every_tool_has_its_own_path_and_mapped_ones_follow() {
     let input = json!({"properties": {"user_id": {"type": "string"}, "page": {"type": "integer"}}, "required": ["page"]});
@@ -170,7 +173,7 @@ fn scalars_are_read_by_their_type() {
 
 #[test]
 fn lists_repeat_and_objects_nest() {
-    let cases: [(Value, &[(&str, &str)], &str); 8] = [
+    let cases: [Case; 8] = [
         (json!({"type": "array", "items": {"type": "integer"}}), &[("a", "1"), ("a", "2")], "[1,2]"),
         (json!({"type": "array"}), &[("a[]", "x"), ("a[]", "2")], r#"["x",2]"#),
         (
@@ -207,7 +210,7 @@ fn lists_repeat_and_objects_nest() {
 
 #[test]
 fn violations_say_where_what_and_what_instead() {
-    let cases: [(Value, &[(&str, &str)], &str); 12] = [
+    let cases: [Case; 12] = [
         (json!({"type": "integer"}), &[("a", "1.0")], "/a: expected an integer, found `1.0`"),
         (json!({"type": "integer"}), &[("a", "007")], "/a: expected an integer, found `007`"),
         (

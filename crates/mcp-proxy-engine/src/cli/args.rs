@@ -174,10 +174,12 @@ pub(crate) struct ToolsArgs {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum VendorArg {
     Anthropic,
+    Bedrock,
     Gemini,
     Mcp,
     Ollama,
     Openai,
+    OpenaiStrict,
 }
 
 #[derive(Debug, clap::Args)]

@@ -34,10 +34,12 @@ impl VendorArg {
     fn vendor(self) -> Vendor {
         match self {
             Self::Anthropic => Vendor::Anthropic,
+            Self::Bedrock => Vendor::Bedrock,
             Self::Gemini => Vendor::Gemini,
             Self::Mcp => Vendor::Mcp,
             Self::Ollama => Vendor::Ollama,
             Self::Openai => Vendor::OpenAi,
+            Self::OpenaiStrict => Vendor::OpenAiStrict,
         }
     }
 }

@@ -4,12 +4,10 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
-use crate::local::{
-    Holds, MAX_DEPTH, MAX_HOPS, holds, is_schema, map_children, pointer_of, reference, resolve,
-};
+use crate::local::{Holds, MAX_DEPTH, ends, holds, is_schema, map_children, pointer_of};
 
 /// Where the target of a local reference, by its pointer in the tool's schema, stands in the document.
-pub(super) type Placing<'a> = dyn FnMut(&str) -> String + 'a;
+pub(crate) type Placing<'a> = dyn FnMut(&str) -> String + 'a;
 
 /// `schema` in the words of 2020-12, with every local reference as `placing` says.
 ///
@@ -17,7 +15,7 @@ pub(super) type Placing<'a> = dyn FnMut(&str) -> String + 'a;
 /// do keywords that only make sense in a document of its own (`$id`, `$schema`, anchors). A reference that leads nowhere, or in a
 /// loop, becomes the schema that allows everything, with `x-unresolved-ref` saying what it was. Keywords that 2020-12 and OpenAPI do
 /// not know are kept with `x-` in front, as OpenAPI wants extensions to be called.
-pub(super) fn placed(root: &Value, schema: &Value, placing: &mut Placing<'_>) -> Value {
+pub(crate) fn placed(root: &Value, schema: &Value, placing: &mut Placing<'_>) -> Value {
     place(root, schema, placing, 0)
 }
 
@@ -88,11 +86,6 @@ fn discriminate(root: &Value, members: &mut Map<String, Value>, placing: &mut Pl
 fn target(root: &Value, text: &str) -> Option<String> {
     let pointer = pointer_of(root, text)?;
     ends(root, root.pointer(&pointer)?).then_some(pointer)
-}
-
-/// Whether references, followed from `target`, come to a schema: a loop of nothing but references does not.
-fn ends(root: &Value, target: &Value) -> bool {
-    is_schema(target) && (0..MAX_HOPS).try_fold(target, |here, _| resolve(root, reference(here)?)).is_none()
 }
 
 fn mentions_ref(value: &Value) -> bool {

@@ -338,7 +338,7 @@ fn list_is_plain(list: Option<&Value>) -> bool {
 }
 
 /// `/$defs/Node` as `Node`. Whatever does not fit a component's alphabet is told apart by a hash.
-pub(super) fn component_name(pointer: &str) -> String {
+pub(crate) fn component_name(pointer: &str) -> String {
     let bare = pointer.strip_prefix("/$defs/").or_else(|| pointer.strip_prefix("/definitions/"));
     let wanted = bare.unwrap_or(pointer);
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');

@@ -11,6 +11,8 @@ mod tests;
 
 use serde_json::{Map, Value, json};
 
+pub(crate) use self::components::placed;
+pub(crate) use self::legacy::component_name;
 use crate::{Operation, Operations};
 
 /// What the operator says of the API.
