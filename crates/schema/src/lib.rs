@@ -1,6 +1,5 @@
-//! How an MCP tool looks from outside: REST operations, OpenAPI, GraphQL, function-calling arrays.
-//!
-//! Tools in, documents out. No IO; the same input gives the same bytes.
+//! How an MCP tool looks from outside.
+#![doc = include_str!("../README.md")]
 
 mod arguments;
 mod check;

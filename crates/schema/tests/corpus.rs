@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use mpe_mcp_protocol::tool::Tool;
+use mpe_schema::functions::{Vendor, lower};
 use mpe_schema::graphql::GraphqlSchema;
 use mpe_schema::openapi::{DocumentInfo, OpenApiVersion, document, to_yaml};
 use mpe_schema::{Operations, PathTemplate, ResponseMapping};
@@ -179,4 +180,120 @@ fn the_whole_corpus_is_one_graphql_schema() {
     let tools: Vec<Tool> = corpus().into_iter().map(|(_, tool)| tool).collect();
     let sdl = GraphqlSchema::build(&tools).expect("schema").sdl();
     assert!(sdl.contains("type Query"));
+}
+
+#[test]
+fn every_tool_of_the_corpus_can_be_said_to_every_vendor() {
+    let tools: Vec<Tool> = corpus().into_iter().map(|(_, tool)| tool).collect();
+    for vendor in Vendor::ALL {
+        let lowered = lower(&tools, vendor);
+        let entries = match vendor {
+            Vendor::Gemini => lowered.array[0]["functionDeclarations"].as_array(),
+            _ => lowered.array.as_array(),
+        };
+        assert_eq!(entries.map(Vec::len), Some(tools.len()), "{vendor:?}");
+        assert_eq!(lowered.array, lower(&tools, vendor).array, "{vendor:?}: the same tools, the same array");
+    }
+}
+
+/// The rules of OpenAI's strict mode: closed objects, everything required, no keyword beyond the published ones.
+#[test]
+fn every_strict_schema_obeys_the_published_subset() {
+    fn judge(name: &str, schema: &Value) {
+        const KNOWN: [&str; 18] = [
+            "$defs",
+            "$ref",
+            "additionalProperties",
+            "anyOf",
+            "description",
+            "enum",
+            "exclusiveMaximum",
+            "exclusiveMinimum",
+            "format",
+            "items",
+            "maxItems",
+            "maximum",
+            "minItems",
+            "minimum",
+            "multipleOf",
+            "pattern",
+            "properties",
+            "type",
+        ];
+        let members = schema.as_object().unwrap_or_else(|| panic!("{name}: {schema}"));
+        for (keyword, value) in members {
+            assert!(KNOWN.contains(&keyword.as_str()) || keyword == "required", "{name}: {keyword}");
+            match keyword.as_str() {
+                "$defs" | "properties" => {
+                    value.as_object().expect("map").values().for_each(|value| judge(name, value))
+                }
+                "anyOf" => value.as_array().expect("list").iter().for_each(|value| judge(name, value)),
+                "items" => judge(name, value),
+                _ => {}
+            }
+        }
+        if let Some(properties) = members.get("properties").and_then(Value::as_object) {
+            let names: Vec<Value> = properties.keys().map(|name| name.as_str().into()).collect();
+            assert_eq!(members.get("required"), Some(&Value::Array(names)), "{name}: {schema}");
+            assert_eq!(members.get("additionalProperties"), Some(&Value::Bool(false)), "{name}: {schema}");
+        }
+    }
+    for (name, tool) in corpus() {
+        let lowered = lower([&tool], Vendor::OpenAiStrict);
+        let schema = &lowered.array[0]["function"]["parameters"];
+        assert_eq!((&schema["type"], schema.get("anyOf")), (&json!("object"), None), "{name}");
+        judge(&name, schema);
+    }
+}
+
+/// The `Schema` of the Gemini API: no references, no boolean schemas, no object without properties, `enum` of strings that are not empty.
+#[test]
+fn every_gemini_schema_obeys_the_published_subset() {
+    fn judge(name: &str, schema: &Value) {
+        const KNOWN: [&str; 14] = [
+            "anyOf",
+            "description",
+            "enum",
+            "format",
+            "items",
+            "maxItems",
+            "maxLength",
+            "maximum",
+            "minItems",
+            "minLength",
+            "minimum",
+            "nullable",
+            "pattern",
+            "properties",
+        ];
+        let members = schema.as_object().unwrap_or_else(|| panic!("{name}: {schema}"));
+        for (keyword, value) in members {
+            let is_known = KNOWN.contains(&keyword.as_str()) || keyword == "type" || keyword == "required";
+            assert!(is_known, "{name}: {keyword}");
+            match keyword.as_str() {
+                "properties" => {
+                    let map = value.as_object().expect("map");
+                    assert!(!map.is_empty(), "{name}: {schema}");
+                    map.values().for_each(|value| judge(name, value));
+                }
+                "anyOf" => value.as_array().expect("list").iter().for_each(|value| judge(name, value)),
+                "items" => judge(name, value),
+                "type" => assert!(value.is_string() && value != "null", "{name}: {schema}"),
+                "enum" => {
+                    let texts = value.as_array().expect("list").iter();
+                    assert!(
+                        texts.clone().all(|v| v.as_str().is_some_and(|text| !text.is_empty())),
+                        "{name}: {schema}"
+                    );
+                }
+                _ => {}
+            }
+        }
+    }
+    for (name, tool) in corpus() {
+        let lowered = lower([&tool], Vendor::Gemini);
+        if let Some(schema) = lowered.array.pointer("/0/functionDeclarations/0/parameters") {
+            judge(&name, schema);
+        }
+    }
 }

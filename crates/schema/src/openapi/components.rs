@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
-use crate::local::{Holds, MAX_DEPTH, ends, holds, is_schema, map_children, pointer_of};
+use crate::local::{MAX_DEPTH, ends, holds, is_schema, map_children, pointer_of};
 
 /// Where the target of a local reference, by its pointer in the tool's schema, stands in the document.
 pub(crate) type Placing<'a> = dyn FnMut(&str) -> String + 'a;
@@ -151,58 +151,6 @@ fn split_dependencies(members: &mut Map<String, Value>) {
             members.entry(keyword).or_insert(Value::Object(map));
         }
     }
-}
-
-/// A pointer, split after the innermost definition that it passes: the definition's own pointer, and the rest as it reads after
-/// [`modernise`] has renamed what it passes through. Without a definition the first part is empty.
-pub(super) fn split(root: &Value, pointer: &str) -> (String, String) {
-    let mut here = root;
-    let mut definition = String::new();
-    let mut rest = String::new();
-    // The map that the next step is a name in, if the last step was a keyword that holds one.
-    let mut map: Option<&str> = None;
-    let mut walked = String::new();
-    for step in pointer.split('/').skip(1) {
-        let name = step.replace("~1", "/").replace("~0", "~");
-        walked = format!("{walked}/{step}");
-        let was = map.take();
-        let renamed = match name.as_str() {
-            _ if was.is_some() || here.is_array() => step,
-            "items" if here.get("items").is_some_and(Value::is_array) => "prefixItems",
-            "additionalItems" => "items",
-            "dependencies" => "dependentSchemas",
-            _ => step,
-        };
-        rest = format!("{rest}/{renamed}");
-        if matches!(was, Some("$defs" | "definitions")) {
-            definition.clone_from(&walked);
-            rest.clear();
-        }
-        if was.is_none() && here.is_object() && matches!(holds(&name), Some(Holds::Map | Holds::Dependencies))
-        {
-            map = Some(step);
-        }
-        here = match here {
-            Value::Array(items) => {
-                name.parse::<usize>().ok().and_then(|i| items.get(i)).unwrap_or(&Value::Null)
-            }
-            other => other.get(&name).unwrap_or(&Value::Null),
-        };
-    }
-    (definition, rest)
-}
-
-/// A pointer as the fragment of a URI (RFC 6901 §6).
-pub(super) fn fragment(pointer: &str) -> String {
-    let mut out = String::with_capacity(pointer.len());
-    for byte in pointer.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
 }
 
 /// Keywords of a schema that is a document of its own, and definitions, which become components. `id` is `$id` in draft-04.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde_json::{Map, Value, json};
 
 use super::OpenApiVersion;
-use super::components::{fragment, placed, split};
+use super::components::placed;
 use super::legacy::{component_name, lower};
 use crate::names::pascal;
 use crate::{Operation, Parameter};
@@ -92,7 +92,10 @@ fn hoist(root: &Value, schema: &Value, component: &str, schemas: &mut Map<String
     ready
 }
 
-/// `schema` with references into components; the definitions they mean are added to `waiting`, pointer and name.
+/// `schema` with references into components; the targets they mean are added to `waiting`, pointer and name.
+///
+/// Every target is a component, be it a definition or any other part of the schema: pointers that go deeper than a component are
+/// legal, and few client generators follow them.
 fn with_definitions_elsewhere(
     root: &Value,
     schema: &Value,
@@ -100,14 +103,12 @@ fn with_definitions_elsewhere(
     waiting: &mut Vec<(String, String)>,
 ) -> Value {
     placed(root, schema, &mut |pointer| {
-        let (definition, rest) = split(root, pointer);
-        let rest = fragment(&rest);
-        if definition.is_empty() {
-            return format!("{}{rest}", place(component));
+        if pointer.is_empty() {
+            return place(component);
         }
-        let name = format!("{component}_{}", component_name(&definition));
-        let reference = format!("{}{rest}", place(&name));
-        waiting.push((definition, name));
+        let name = format!("{component}_{}", component_name(pointer));
+        let reference = place(&name);
+        waiting.push((pointer.to_owned(), name));
         reference
     })
 }
