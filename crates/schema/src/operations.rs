@@ -1,5 +1,6 @@
 //! From tools and mappings to operations.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
 use mpe_mcp_protocol::tool::Tool;
@@ -37,9 +38,10 @@ impl Operations {
             by_name.insert(tool.name(), (tool, tag));
             operations.push(own(tool, tag));
         }
+        let mut taken = HashMap::new();
         for mapping in mappings {
             match mapped(mapping, &by_name, &mut problems) {
-                Ok(operation) => admit(operation, &mut operations, &mut problems),
+                Ok(operation) => admit(operation, &mut taken, &mut operations, &mut problems),
                 Err(error) => problems.push(error),
             }
         }
@@ -204,16 +206,23 @@ fn parameters(path: &PathTemplate, tool: &Tool) -> Result<Vec<Parameter>, Schema
     Ok(parameters)
 }
 
-fn admit(operation: Operation, operations: &mut Vec<Operation>, problems: &mut Vec<SchemaError>) {
-    let same = |other: &&Operation| {
-        other.method == operation.method && other.path.is_ambiguous_with(&operation.path)
-    };
-    match operations.iter().filter(|other| other.mapped).find(same) {
-        Some(other) => problems.push(problem(&format!(
-            "{}: matches the same requests as {}, which comes first",
-            operation.path, other.path
+/// Takes a mapped operation in, unless an earlier one answers the same requests. `taken` holds the path of each method and shape.
+fn admit(
+    operation: Operation,
+    taken: &mut HashMap<(Method, String), String>,
+    operations: &mut Vec<Operation>,
+    problems: &mut Vec<SchemaError>,
+) {
+    let path = operation.path.to_string();
+    match taken.entry((operation.method, operation.path.shape())) {
+        Entry::Occupied(first) => problems.push(problem(&format!(
+            "{path}: matches the same requests as {}, which comes first",
+            first.get()
         ))),
-        None => operations.push(operation),
+        Entry::Vacant(free) => {
+            free.insert(path);
+            operations.push(operation);
+        }
     }
 }
 

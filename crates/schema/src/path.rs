@@ -93,12 +93,17 @@ impl PathTemplate {
 
     /// Whether some request path matches both templates, and neither is the more specific one.
     pub fn is_ambiguous_with(&self, other: &Self) -> bool {
-        let same = |(mine, theirs): (&Segment, &Segment)| match (mine, theirs) {
-            (Segment::Literal(a), Segment::Literal(b)) => a == b,
-            (Segment::Variable(_), Segment::Variable(_)) => true,
-            _ => false,
+        self.shape() == other.shape()
+    }
+
+    /// The template without the names of its variables: equal for templates that match the same requests.
+    pub(crate) fn shape(&self) -> String {
+        let step = |segment: &Segment| match segment {
+            Segment::Literal(text) => format!("/{}", text.replace('/', "%2F")),
+            // No literal is empty.
+            Segment::Variable(_) => "/".to_owned(),
         };
-        self.segments.len() == other.segments.len() && self.segments.iter().zip(&other.segments).all(same)
+        self.segments.iter().map(step).collect()
     }
 }
 

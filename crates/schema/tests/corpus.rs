@@ -225,7 +225,7 @@ fn every_strict_schema_obeys_the_published_subset() {
             assert!(KNOWN.contains(&keyword.as_str()) || keyword == "required", "{name}: {keyword}");
             match keyword.as_str() {
                 "$defs" | "properties" => {
-                    value.as_object().expect("map").values().for_each(|value| judge(name, value))
+                    value.as_object().expect("map").values().for_each(|value| judge(name, value));
                 }
                 "anyOf" => value.as_array().expect("list").iter().for_each(|value| judge(name, value)),
                 "items" => judge(name, value),
