@@ -83,17 +83,15 @@ impl Default for PoolConfig {
 impl PoolConfig {
     /// The same with every duration short enough to be added to a moment.
     pub(crate) fn within_bounds(mut self) -> Self {
-        for duration in [
-            Some(&mut self.keepalive_expiry),
-            Some(&mut self.request_timeout),
-            Some(&mut self.connect_timeout),
-            Some(&mut self.ping_timeout),
-            self.ping_interval.as_mut(),
-            self.max_connection_age.as_mut(),
-        ] {
-            if let Some(duration) = duration {
-                *duration = (*duration).min(FOREVER);
-            }
+        let always = [
+            &mut self.keepalive_expiry,
+            &mut self.request_timeout,
+            &mut self.connect_timeout,
+            &mut self.ping_timeout,
+        ];
+        let optional = [self.ping_interval.as_mut(), self.max_connection_age.as_mut()];
+        for duration in always.into_iter().chain(optional.into_iter().flatten()) {
+            *duration = (*duration).min(FOREVER);
         }
         self
     }
