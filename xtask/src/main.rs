@@ -22,6 +22,7 @@ mod openapi_check;
 mod peers;
 mod process;
 mod python;
+mod soak;
 mod workspace;
 
 use std::process::ExitCode;
@@ -38,6 +39,7 @@ const COMMANDS: &[Command] = &[
     fuzz::COMMAND,
     openapi_check::COMMAND,
     peers::COMMAND,
+    soak::COMMAND,
 ];
 
 fn main() -> ExitCode {
