@@ -22,7 +22,7 @@ pub struct EndpointView {
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct GatewayConfig {
-    /// How each tenant looks; a tenant without an entry gets defaults.
+    /// How each tenant looks; a tenant without an entry looks as the default one.
     pub endpoints: HashMap<EndpointId, EndpointView>,
     /// The tenant at the root of every face; the others are under `/endpoints/{endpoint_id}`. Default:
     /// [`EndpointId::default`].
@@ -107,9 +107,11 @@ impl fmt::Debug for GatewayConfig {
 }
 
 impl GatewayConfig {
-    /// How a tenant looks: its entry, else its name as title and an unversioned API at `/`.
+    /// How a tenant looks: its entry, else that of the default endpoint (a tenant made on demand has none of its own),
+    /// else an API at `/` under our own name.
     pub(crate) fn view_of(&self, endpoint: &EndpointId) -> EndpointView {
-        self.endpoints.get(endpoint).cloned().unwrap_or_else(|| EndpointView {
+        let view = self.endpoints.get(endpoint).or_else(|| self.endpoints.get(&self.default_endpoint));
+        view.cloned().unwrap_or_else(|| EndpointView {
             info: DocumentInfo {
                 title: "MCP Proxy Engine".to_owned(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
