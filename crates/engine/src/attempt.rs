@@ -26,7 +26,7 @@ pub(crate) struct Errand<'a> {
 }
 
 /// What an errand brought.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Answer {
     pub(crate) result: Box<RawValue>,
     pub(crate) protocol: Option<Protocol>,

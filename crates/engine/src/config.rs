@@ -10,6 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::breaker::BreakerConfig;
 use crate::retry::RetryConfig;
+use crate::reuse::ReuseConfig;
 use crate::upstream::Upstream;
 use crate::{EndpointId, UpstreamKey};
 
@@ -90,6 +91,8 @@ pub struct UpstreamConfig {
     pub retry: RetryConfig,
     /// When it counts as down.
     pub breaker: BreakerConfig,
+    /// Which answers are used more than once. Default: none.
+    pub reuse: ReuseConfig,
 }
 
 /// How a tool is shown instead of how its server describes it.
@@ -200,6 +203,7 @@ impl UpstreamConfig {
             limits: Limits::default(),
             retry: RetryConfig::default(),
             breaker: BreakerConfig::default(),
+            reuse: ReuseConfig::default(),
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::catalog::build::Way;
 use crate::handle::Handle;
 use crate::outcome;
 use crate::retry::Repeatability;
+use crate::reuse::CallKey;
 use crate::tenant::{Tenant, View};
 use crate::upstream::UpstreamRequest;
 use crate::{
@@ -55,20 +56,29 @@ impl Tenant {
         if call.check_arguments {
             route.check(&call.arguments)?;
         }
+        let repeatability = route.repeatability();
+        let deadline = call.deadline.unwrap_or(accepted + handle.config.timeout);
+        let reuse = handle.reuse.as_ref().filter(|_| repeatability == Repeatability::ReadOnly);
+        let reuse = reuse.and_then(|reuse| {
+            Some((reuse, CallKey::of(route.original_name, &call.arguments, &call.context)?))
+        });
         let errand = Errand {
             tenant: self,
             gate: &view.roster.gate,
             handle,
-            repeatability: route.repeatability(),
+            repeatability,
             request: UpstreamRequest {
                 method: "tools/call".into(),
                 params: Some(call_params(route.original_name, &call.arguments)),
                 mirrored: route.mirrored(&call.arguments)?,
                 context: call.context,
-                deadline: call.deadline.unwrap_or(accepted + handle.config.timeout),
+                deadline,
             },
         };
-        let answer = errand.run().await?;
+        let answer = match reuse {
+            Some((reuse, key)) => reuse.answer(key, deadline, errand.run()).await?,
+            None => errand.run().await?,
+        };
         let kind = outcome::kind_of(&answer.result).map_err(|malformed| {
             let mut error =
                 CallError::new(CallErrorKind::UpstreamProtocol, malformed.message).at(&handle.config.key);

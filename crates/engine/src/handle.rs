@@ -17,6 +17,7 @@ use crate::listen::Watched;
 use crate::metrics::UpstreamMeters;
 use crate::performance::Recorder;
 use crate::retry::{Budget, Repeatability};
+use crate::reuse::Reuse;
 use crate::upstream::Upstream;
 use crate::{Target, UpstreamConfig, UpstreamState};
 
@@ -27,6 +28,8 @@ pub(crate) struct Handle {
     pub(crate) gate: Gate,
     pub(crate) breaker: Breaker,
     pub(crate) budget: Budget,
+    /// `None`: every call is made.
+    pub(crate) reuse: Option<Reuse>,
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) meters: UpstreamMeters,
     /// Ends when nobody holds the handle any more: no catalogue, no call, no discovery.
@@ -71,6 +74,7 @@ impl Handle {
             gate: Gate::new(&config.limits),
             breaker: Breaker::new(config.breaker.clone()),
             budget: Budget::new(&config.retry),
+            reuse: Reuse::new(config.reuse.clone()),
             link: parts.link,
             recorder: parts.recorder,
             meters: parts.meters,

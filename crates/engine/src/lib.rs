@@ -11,6 +11,7 @@ mod limit;
 mod outcome;
 pub mod plan;
 pub mod retry;
+mod reuse;
 
 mod catalog;
 mod discovery;
@@ -45,3 +46,4 @@ pub use listen::{Changes, Interest, Listening};
 pub use metrics::{METRICS, Metric};
 pub use performance::OriginPerformance;
 pub use retry::RetryConfig;
+pub use reuse::ReuseConfig;

@@ -14,4 +14,5 @@ mod once;
 mod plan;
 mod reload;
 mod retry;
+mod reuse;
 mod scripted;
