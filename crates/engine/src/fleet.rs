@@ -17,7 +17,7 @@ use crate::catalog::memory::Memory;
 use crate::discovery;
 use crate::handle::{Handle, Parts, origin_text};
 use crate::lazy::Lazy;
-use crate::metrics::Labels;
+use crate::metrics::{Labels, Whose};
 use crate::performance::Performance;
 use crate::tenant::{Roster, Tenant};
 use crate::upstream::Upstream;
@@ -110,7 +110,7 @@ impl Fleet {
     /// A new endpoint, not yet among the others.
     pub(crate) fn start_tenant(&self, config: EndpointConfig) -> Result<Arc<Tenant>, CallError> {
         check(std::slice::from_ref(&config))?;
-        let plan = self.plan(config, None)?;
+        let plan = self.plan(config, None, true)?;
         Ok(self.carry_out(plan))
     }
 
@@ -143,7 +143,7 @@ impl Fleet {
         let mut planned = Vec::with_capacity(configs.len());
         for (config, is_lazy) in configs {
             let existing = before.get(&config.id).cloned();
-            planned.push(Plan { is_lazy, ..self.plan(config, existing)? });
+            planned.push(self.plan(config, existing, is_lazy)?);
         }
         let mut after = Tenants::with_capacity(planned.len());
         for plan in planned {
@@ -180,7 +180,13 @@ impl Fleet {
     }
 
     /// What becomes of one endpoint; nothing is changed yet.
-    fn plan(&self, config: EndpointConfig, existing: Option<Arc<Tenant>>) -> Result<Plan, CallError> {
+    fn plan(
+        &self,
+        config: EndpointConfig,
+        existing: Option<Arc<Tenant>>,
+        is_lazy: bool,
+    ) -> Result<Plan, CallError> {
+        let whose = Whose::of(&config.id, is_lazy);
         let roster = existing.as_ref().map(|tenant| tenant.roster());
         let known = roster.as_ref().map_or(&[][..], |roster| &roster.upstreams);
         let mut upstreams = Vec::with_capacity(config.upstreams.len());
@@ -191,7 +197,7 @@ impl Fleet {
                 upstreams.push(Arc::clone(old));
                 continue;
             }
-            let handle = Arc::new(self.handle(&config.id, wanted, old)?);
+            let handle = Arc::new(self.handle(&config.id, whose, wanted, old)?);
             fresh.push(Arc::clone(&handle));
             upstreams.push(handle);
         }
@@ -205,7 +211,7 @@ impl Fleet {
                 && roster.upstreams.iter().zip(&upstreams).all(|(a, b)| Arc::ptr_eq(a, b))
         });
         let roster = Roster::new(upstreams, config.naming, config.limits);
-        Ok(Plan { id: config.id, roster, existing, fresh, gone, is_unchanged, is_lazy: false })
+        Ok(Plan { id: config.id, roster, existing, fresh, gone, is_unchanged, is_lazy })
     }
 
     fn carry_out(&self, plan: Plan) -> Arc<Tenant> {
@@ -215,7 +221,7 @@ impl Fleet {
                 tenant.replace_roster(plan.roster);
                 tenant
             }
-            None => self.tenant_of(plan.id, plan.roster),
+            None => self.tenant_of(plan.id, plan.roster, plan.is_lazy),
         };
         for handle in plan.fresh {
             let checkers = self.parts.checkers.clone();
@@ -229,8 +235,8 @@ impl Fleet {
         tenant
     }
 
-    fn tenant_of(&self, id: EndpointId, roster: Roster) -> Arc<Tenant> {
-        let meters = self.labels.endpoint(&id);
+    fn tenant_of(&self, id: EndpointId, roster: Roster, is_lazy: bool) -> Arc<Tenant> {
+        let meters = self.labels.endpoint(Whose::of(&id, is_lazy));
         let tenant = Arc::new(Tenant::new(id, roster, self.parts.derive.clone(), meters));
         let publishing = Arc::clone(&tenant);
         self.tasks.spawn(async move {
@@ -244,6 +250,7 @@ impl Fleet {
     fn handle(
         &self,
         endpoint: &EndpointId,
+        whose: Whose<'_>,
         config: UpstreamConfig,
         old: Option<&Arc<Handle>>,
     ) -> Result<Handle, CallError> {
@@ -257,7 +264,7 @@ impl Fleet {
         let parts = Parts {
             link,
             recorder: self.performance.recorder(&origin_text(&config)),
-            meters: self.labels.upstream(endpoint, &config.key),
+            meters: self.labels.upstream(whose, &config.key),
             watched: old.map(|old| Arc::clone(&old.watched)).unwrap_or_default(),
             inherited,
             state,

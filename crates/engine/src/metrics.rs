@@ -106,6 +106,24 @@ const RETRIES: &str = "mpe_retries_total";
 /// Upstreams that get labels of their own; further ones share `other`. Each costs about twenty series at most.
 pub(crate) const MAX_LABELLED: usize = 1000;
 
+/// How endpoints are labelled that callers name.
+const ON_DEMAND: &str = "(on demand)";
+
+/// Whose meters they are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Whose<'a> {
+    /// An endpoint that the operator named.
+    Named(&'a EndpointId),
+    /// Any endpoint made on demand: its name is the caller's.
+    OnDemand,
+}
+
+impl<'a> Whose<'a> {
+    pub(crate) fn of(endpoint: &'a EndpointId, is_lazy: bool) -> Self {
+        if is_lazy { Self::OnDemand } else { Self::Named(endpoint) }
+    }
+}
+
 /// Hands out labels until there are enough of them.
 #[derive(Debug, Default)]
 pub(crate) struct Labels {
@@ -115,16 +133,24 @@ pub(crate) struct Labels {
 
 impl Labels {
     /// The meters of an upstream.
-    pub(crate) fn upstream(&self, endpoint: &EndpointId, upstream: &UpstreamKey) -> UpstreamMeters {
+    pub(crate) fn upstream(&self, whose: Whose<'_>, upstream: &UpstreamKey) -> UpstreamMeters {
+        let Whose::Named(endpoint) = whose else {
+            return UpstreamMeters::new(Arc::from(ON_DEMAND), Arc::from(upstream.as_str()));
+        };
         let is_labelled = self.upstreams.fetch_add(1, Ordering::Relaxed) < MAX_LABELLED;
         let name = |name: &str| if is_labelled { Arc::from(name) } else { Arc::from("other") };
         UpstreamMeters::new(name(endpoint.as_str()), name(upstream.as_str()))
     }
 
     /// The meters of an endpoint.
-    pub(crate) fn endpoint(&self, endpoint: &EndpointId) -> EndpointMeters {
-        let is_labelled = self.endpoints.fetch_add(1, Ordering::Relaxed) < MAX_LABELLED;
-        let label: Arc<str> = Arc::from(if is_labelled { endpoint.as_str() } else { "other" });
+    pub(crate) fn endpoint(&self, whose: Whose<'_>) -> EndpointMeters {
+        let label: Arc<str> = match whose {
+            Whose::OnDemand => Arc::from(ON_DEMAND),
+            Whose::Named(_) if self.endpoints.fetch_add(1, Ordering::Relaxed) >= MAX_LABELLED => {
+                Arc::from("other")
+            }
+            Whose::Named(endpoint) => Arc::from(endpoint.as_str()),
+        };
         EndpointMeters {
             tools: metrics::gauge!(CATALOGUE_TOOLS, "endpoint" => Arc::clone(&label)),
             published: metrics::counter!(CATALOGUE_PUBLISHED, "endpoint" => label),
