@@ -18,6 +18,7 @@ mod http;
 mod listener;
 mod message;
 mod notices;
+mod pipe;
 mod stdio;
 mod subscription;
 #[cfg(test)]

@@ -172,6 +172,8 @@ async fn attempt(
     }
     let mut http = inner.wire.post(message::legacy(&id, request, &listener));
     session.stamp(http.headers_mut());
+    // A session that is retired meanwhile lives on until its last call has ended.
+    let _under_way = session.in_flight.token();
     let _present =
         request.context.events.is_some().then(|| session.enter(&id, &request.context, request.deadline));
     let mut guard =

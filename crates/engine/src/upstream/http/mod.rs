@@ -17,9 +17,11 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
 
 use super::error::verdict_error;
+use super::pipe::Pipe;
 use super::{Change, Introduction, Notices, Upstream, UpstreamError, UpstreamReply, UpstreamRequest};
 use crate::CallContext;
 
+mod events;
 mod legacy;
 mod listen;
 mod modern;
@@ -60,6 +62,8 @@ struct Inner {
     sessions: Sessions,
     notices: Arc<Notices>,
     listening: Listening,
+    /// The channel to a server of 2024-11-05.
+    channel: tokio::sync::Mutex<Option<Arc<Pipe>>>,
     last_id: AtomicI64,
     tasks: TaskTracker,
     /// Ends what listens in the background.
@@ -95,6 +99,7 @@ impl HttpUpstream {
                 sessions: Sessions::default(),
                 notices: Arc::default(),
                 listening: Listening::default(),
+                channel: tokio::sync::Mutex::default(),
                 last_id: AtomicI64::new(0),
                 tasks: TaskTracker::new(),
                 stop: CancellationToken::new(),
@@ -122,6 +127,9 @@ impl Upstream for HttpUpstream {
     fn request(&self, request: UpstreamRequest) -> BoxFuture<'_, Result<UpstreamReply, UpstreamError>> {
         Box::pin(async move {
             let found = self.inner.found(request.deadline).await.map_err(UpstreamError::before_sending)?;
+            if events::is_used(&found) {
+                return events::request(&self.inner, &found, &request).await;
+            }
             match found.version.era() {
                 Era::Modern => modern::request(&self.inner, found.version, &request).await,
                 Era::Legacy => legacy::request(&self.inner, &request).await,
@@ -175,7 +183,7 @@ impl Inner {
     }
 
     /// What the server speaks; found out once, by one call for all.
-    async fn found(&self, deadline: Instant) -> Result<Arc<Found>, UpstreamError> {
+    async fn found(self: &Arc<Self>, deadline: Instant) -> Result<Arc<Found>, UpstreamError> {
         if let Some(found) = self.found.load_full() {
             return Ok(found);
         }
@@ -192,19 +200,23 @@ impl Inner {
         self.found.store(None);
     }
 
-    async fn probe(&self, deadline: Instant) -> Result<Arc<Found>, UpstreamError> {
+    async fn probe(self: &Arc<Self>, deadline: Instant) -> Result<Arc<Found>, UpstreamError> {
         let mut probe = Probe::new(Carrier::Http, self.pinned);
+        let mut channel = None;
         loop {
             let step_deadline = deadline.min(Instant::now() + STEP_TIMEOUT);
-            let (verdict, handshake) = self.step(&mut probe, step_deadline).await?;
+            let (verdict, handshake) = self.step(&mut probe, &mut channel, step_deadline).await?;
             match verdict {
                 Verdict::Next(_) => {}
                 Verdict::Found(found) => {
                     if let Some(handshake) = handshake {
                         let session = legacy::complete(self, handshake, &found, step_deadline).await?;
                         if let Some(replaced) = self.sessions.put(NO_CAPABILITIES, session) {
-                            legacy::delete(self, &replaced, step_deadline).await;
+                            self.retire(replaced);
                         }
+                    }
+                    if let Some(pipe) = channel.take() {
+                        *self.channel.lock().await = Some(pipe);
                     }
                     let found = Arc::new(*found);
                     info!(server = %self.wire.uri(), version = %found.version, "upstream introduced itself");
@@ -217,13 +229,17 @@ impl Inner {
     }
 
     async fn step(
-        &self,
+        self: &Arc<Self>,
         probe: &mut Probe,
+        channel: &mut Option<Arc<Pipe>>,
         deadline: Instant,
     ) -> Result<(Verdict, Option<legacy::Handshake>), UpstreamError> {
         match probe.step() {
             Step::Discover(version) => Ok((self.discover(probe, version, deadline).await?, None)),
             Step::Initialize(version) => {
+                if let Some(pipe) = channel.as_ref() {
+                    return Ok((events::initialize(self, pipe, version, probe).await?, None));
+                }
                 let handshake = legacy::initialize(self, version, NO_CAPABILITIES, deadline).await?;
                 let status = handshake.status.as_u16();
                 let verdict = probe.hear(match &handshake.outcome {
@@ -232,7 +248,16 @@ impl Inner {
                 });
                 Ok((verdict, Some(handshake)))
             }
-            Step::OpenEventStream => Ok((probe.hear(Heard::Status(405)), None)),
+            Step::OpenEventStream => {
+                let heard = match events::open(self, deadline).await? {
+                    events::Opened::Channel(pipe) => {
+                        *channel = Some(pipe);
+                        Heard::Endpoint
+                    }
+                    events::Opened::Refused(status) => Heard::Status(status),
+                };
+                Ok((probe.hear(heard), None))
+            }
         }
     }
 
@@ -256,10 +281,26 @@ impl Inner {
         }))
     }
 
-    /// Ends a session in the background.
+    /// Ends a session at the server once its last call has ended.
     fn retire(self: &Arc<Self>, session: Arc<Session>) {
-        self.afterwards(
-            move |inner, deadline| async move { legacy::delete(&inner, &session, deadline).await },
+        session.in_flight.close();
+        if session.in_flight.is_empty() {
+            self.afterwards(move |inner, deadline| async move {
+                legacy::delete(&inner, &session, deadline).await;
+            });
+            return;
+        }
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let inner = Arc::clone(self);
+        self.tasks.spawn_on(
+            async move {
+                tokio::select! {
+                    () = session.in_flight.wait() => {}
+                    () = inner.stop.cancelled() => {}
+                }
+                legacy::delete(&inner, &session, Instant::now() + AFTERWARDS_TIMEOUT).await;
+            },
+            &runtime,
         );
     }
 

@@ -75,6 +75,32 @@ impl Messages {
         }
     }
 
+    /// The next event of an event stream, whatever its name; `None` at the end of the body.
+    ///
+    /// Cancel safe.
+    pub(super) async fn next_event(&mut self) -> Result<Option<Event>, UpstreamError> {
+        loop {
+            if let Format::Events(decoder) = &mut self.format
+                && let Some(event) = decoder.next_event()
+            {
+                return Ok(Some(event));
+            }
+            let Some(body) = &mut self.body else { return Ok(None) };
+            match body.frame().await {
+                Some(Ok(frame)) => {
+                    if let Ok(chunk) = frame.into_data() {
+                        self.push(chunk)?;
+                    }
+                }
+                Some(Err(error)) => {
+                    self.body = None;
+                    return Err(lost(error));
+                }
+                None => self.body = None,
+            }
+        }
+    }
+
     /// Where a broken event stream may be taken up again, and after how long, as far as the server said.
     pub(super) fn resume_point(&self) -> Option<(String, Option<Duration>)> {
         match &self.format {

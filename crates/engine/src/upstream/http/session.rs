@@ -12,6 +12,7 @@ use mpe_mcp_protocol::version::ProtocolVersion;
 use mpe_transport::Sent;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::super::UpstreamError;
 use super::super::listener::LogLevel;
@@ -35,6 +36,8 @@ pub(super) struct Session {
     pub(super) subscribed: tokio::sync::Mutex<BTreeSet<String>>,
     /// Calls under way whose caller can be asked, with their deadlines.
     calls: Mutex<HashMap<Id, (Arc<CallContext>, Instant)>>,
+    /// Every call under way.
+    pub(super) in_flight: TaskTracker,
     /// Cancelled when the session is over.
     pub(super) stop: CancellationToken,
 }
@@ -66,6 +69,7 @@ impl Session {
             has_logging,
             subscribed: tokio::sync::Mutex::default(),
             calls: Mutex::default(),
+            in_flight: TaskTracker::new(),
             stop: CancellationToken::new(),
         }
     }

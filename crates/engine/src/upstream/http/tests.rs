@@ -653,3 +653,132 @@ async fn a_question_on_the_sessions_own_stream_goes_to_the_only_call() {
     upstream.request(request_in("tools/call", Some(r#"{"name":"a"}"#), context)).await.unwrap();
     assert_eq!(next(&mut hears).await["result"]["action"], "accept");
 }
+
+/// A server of 2024-11-05: messages go to an address that the stream names, replies come on the stream.
+async fn oldest(
+    endpoint: &'static str,
+) -> (Peer, Arc<std::sync::Mutex<Vec<tokio::sync::mpsc::Sender<String>>>>) {
+    let pens = Arc::new(std::sync::Mutex::new(Vec::<tokio::sync::mpsc::Sender<String>>::new()));
+    let streams = Arc::clone(&pens);
+    let peer = Peer::start(move |seen| {
+        if seen.http == http::Method::GET {
+            let (pen, reply) = stream("text/event-stream");
+            pen.try_send(format!("event: endpoint\ndata: {endpoint}\n\n")).unwrap();
+            streams.lock().unwrap().push(pen);
+            return now(reply);
+        }
+        if seen.path == "/mcp" {
+            return now(answer(405, &[], ""));
+        }
+        let reply = match seen.method() {
+            "initialize" => seen.result(&json!({"protocolVersion": "2024-11-05", "capabilities": {}})),
+            "tools/call" if seen.body["params"]["name"] == "never" => return now(answer(202, &[], "")),
+            "tools/call" => seen.result(&seen.body["params"]["arguments"]),
+            _ => return now(answer(202, &[], "Accepted")),
+        };
+        let pen = streams.lock().unwrap().last().unwrap().clone();
+        pen.try_send(event(&reply)).unwrap();
+        now(answer(202, &[], "Accepted"))
+    })
+    .await;
+    (peer, pens)
+}
+
+#[tokio::test]
+async fn the_oldest_transport_is_found_and_its_stream_opened_again() {
+    let (peer, pens) = oldest("/messages?session=1").await;
+    let upstream = peer.upstream(Wire::H2c, None);
+    let introduction = upstream.introduce(Instant::now() + Duration::from_secs(10)).await.unwrap();
+    assert_eq!(introduction.version, ProtocolVersion::V2024_11_05);
+    let calls = (0..20).map(|n| {
+        upstream.request(request("tools/call", Some(&format!(r#"{{"name":"a","arguments":{{"n":{n}}}}}"#))))
+    });
+    for (n, reply) in join_all(calls).await.into_iter().enumerate() {
+        assert_eq!(text(&reply.unwrap()), format!(r#"{{"n":{n}}}"#));
+    }
+    assert_eq!(peer.seen().last().unwrap().path, "/messages?session=1");
+    // The stream ends under a call: that one is lost, the next one opens another.
+    let lost = upstream.request(request("tools/call", Some(r#"{"name":"never"}"#)));
+    let (lost, ()) = futures_util::join!(lost, async {
+        peer.until(|seen| seen.body["params"]["name"] == "never").await;
+        pens.lock().unwrap().clear();
+    });
+    let error = refusal(lost);
+    assert_eq!((error.kind, error.sent), (CallErrorKind::UpstreamLost, Sent::Maybe));
+    let again = upstream.request(request("tools/call", Some(r#"{"name":"a","arguments":{"n":1}}"#))).await;
+    assert_eq!(text(&again.unwrap()), r#"{"n":1}"#);
+}
+
+#[tokio::test]
+async fn a_stream_cannot_send_us_and_our_credentials_to_another_server() {
+    let (peer, _pens) = oldest("http://169.254.169.254/latest").await;
+    let upstream = peer.upstream(Wire::H2c, None);
+    let error = refusal(upstream.request(request("tools/list", None)).await);
+    assert_eq!((error.kind, error.sent), (CallErrorKind::UpstreamProtocol, Sent::No));
+    assert!(error.message.contains("another server"), "{}", error.message);
+}
+
+#[tokio::test]
+async fn sessions_lost_under_two_hundred_calls_make_no_call_run_twice() {
+    let ran = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let journal = Arc::clone(&ran);
+    let peer = Peer::start(legacy(move |seen| {
+        let mut ran = journal.lock().unwrap();
+        // The server restarts twice: what it gave out before means nothing to it.
+        let current = match ran.len() {
+            0..60 => "s1",
+            60..120 => "s2",
+            _ => "s3",
+        };
+        if seen.header("mcp-session-id") != Some(current) {
+            return now(answer(404, &[], ""));
+        }
+        ran.push(seen.body["params"]["arguments"]["n"].as_u64().unwrap());
+        now(json_answer(200, &seen.result(&seen.body["params"]["arguments"])))
+    }))
+    .await;
+    let upstream = peer.upstream(Wire::H2c, None);
+    let calls = (0..200).map(|n| {
+        upstream.request(request("tools/call", Some(&format!(r#"{{"name":"a","arguments":{{"n":{n}}}}}"#))))
+    });
+    let outcomes = join_all(calls).await;
+    let answered = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+    for error in outcomes.into_iter().filter_map(Result::err) {
+        // Lost twice over: given back as provably not run.
+        assert_eq!((error.kind, error.sent), (CallErrorKind::UpstreamStatus, Sent::No), "{}", error.message);
+    }
+    let mut ran = ran.lock().unwrap().clone();
+    assert_eq!(ran.len(), answered);
+    ran.sort_unstable();
+    ran.dedup();
+    assert_eq!(ran.len(), answered);
+    assert!(answered >= 120, "{answered}");
+}
+
+#[tokio::test]
+async fn a_replaced_session_is_ended_only_after_its_last_call() {
+    let (pens, mut receiver) = tokio::sync::mpsc::channel(8);
+    let peer = Peer::start(legacy(move |seen| {
+        if seen.http == http::Method::DELETE {
+            return now(answer(200, &[], ""));
+        }
+        let (pen, reply) = stream("text/event-stream");
+        pens.try_send((pen, seen)).unwrap();
+        now(reply)
+    }))
+    .await;
+    let upstream = Arc::new(peer.upstream(Wire::H2c, None));
+    let caller = Arc::clone(&upstream);
+    let call =
+        tokio::spawn(async move { caller.request(request("tools/call", Some(r#"{"name":"a"}"#))).await });
+    let (pen, seen) = next(&mut receiver).await;
+    // Discovery anew replaces the session.
+    upstream.introduce(Instant::now() + Duration::from_secs(10)).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!peer.methods().contains(&"DELETE".to_owned()));
+    pen.send(event(&seen.result(&json!({"ok": 1})))).await.unwrap();
+    assert_eq!(text(&call.await.unwrap().unwrap()), r#"{"ok":1}"#);
+    drop(pen);
+    let delete = peer.until(|seen| seen.http == http::Method::DELETE).await;
+    assert_eq!(delete.header("mcp-session-id"), Some("s1"));
+}

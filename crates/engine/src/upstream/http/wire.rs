@@ -57,6 +57,11 @@ impl Wire {
         &self.uri
     }
 
+    /// The same peer and headers, another path.
+    pub(super) fn at(&self, uri: Uri) -> Self {
+        Self { pool: self.pool.clone(), origin: self.origin.clone(), uri, headers: self.headers.clone() }
+    }
+
     /// A POST of one message.
     pub(super) fn post(&self, message: Vec<u8>) -> Request<Bytes> {
         let mut request = self.request(Method::POST, message.into());

@@ -22,17 +22,15 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
 
 use super::error::verdict_error;
+use super::pipe::{Host, Outcome, Pipe, Waiting, announce, call};
 use super::{
     Change, Introduction, Notices, Upstream, UpstreamError, UpstreamReply, UpstreamRequest, message,
 };
 use crate::{CallContext, CallErrorKind};
 
-mod call;
-mod listen;
-mod pipe;
+mod process;
 mod restart;
 
-use pipe::{Outcome, Pipe, Waiting};
 use restart::Restarts;
 
 /// An MCP server that runs as our child.
@@ -165,7 +163,7 @@ impl Upstream for StdioUpstream {
                 }
             };
             let pipe = self.inner.pipe(&slot, capabilities, request.deadline).await?;
-            call::request(&self.inner, &pipe, version, &request).await
+            call::request(&*self.inner, &pipe, version, &request).await
         })
     }
 
@@ -187,7 +185,7 @@ impl Upstream for StdioUpstream {
             let Some(pipe) = self.inner.slot(NO_CAPABILITIES).ok().and_then(|slot| slot.live()) else {
                 return Vec::new();
             };
-            let armed = listen::arm(&self.inner, &pipe, &wanted, deadline).await;
+            let armed = announce::arm(&*self.inner, &pipe, &wanted, deadline).await;
             armed.unwrap_or_else(|error| {
                 debug!(%error, "the process does not announce updates");
                 Vec::new()
@@ -236,11 +234,28 @@ impl Drop for Inner {
     }
 }
 
-impl Inner {
+impl Host for Inner {
     fn next_id(&self) -> Id {
         Id::Integer(self.last_id.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
+    fn found(&self) -> Option<Arc<Found>> {
+        self.found.load_full()
+    }
+
+    fn forget(&self) {
+        self.found.store(None);
+    }
+
+    fn works(&self, pipe: &Pipe) {
+        // Whatever went wrong before is history.
+        if !pipe.mark_answered() {
+            self.restarts.lock().expect("nothing panics while it holds this lock").works();
+        }
+    }
+}
+
+impl Inner {
     fn command(&self) -> std::borrow::Cow<'_, str> {
         self.config.command.to_string_lossy()
     }
@@ -323,14 +338,6 @@ impl Inner {
         self.restarts.lock().expect("nothing panics while it holds this lock").failed();
     }
 
-    /// A call has been answered: whatever went wrong before is history.
-    fn works(&self, pipe: &Pipe) {
-        if pipe.mark_answered() {
-            return;
-        }
-        self.restarts.lock().expect("nothing panics while it holds this lock").works();
-    }
-
     fn watched(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
         self.watched.lock().expect("nothing panics while it holds this lock")
     }
@@ -341,13 +348,13 @@ impl Inner {
             return;
         }
         let wanted = self.watched().clone();
-        if let Err(error) = listen::arm(self, pipe, &wanted, Instant::now() + ARMING).await {
+        if let Err(error) = announce::arm(self, pipe, &wanted, Instant::now() + ARMING).await {
             debug!(%error, "the process does not announce what changes");
         }
     }
 
     async fn start(&self, capabilities: &str, deadline: Instant) -> Result<Arc<Pipe>, UpstreamError> {
-        let pipe = Pipe::spawn(&self.config, &self.notices, &self.tasks, self.stop.child_token())?;
+        let pipe = process::spawn(&self.config, &self.notices, &self.tasks, self.stop.child_token())?;
         // A start that is given up, by error or by drop, ends the process.
         let unfinished = StopOnDrop(Some(Arc::clone(&pipe)));
         let deadline = deadline.min(Instant::now() + START_TIMEOUT);

@@ -13,23 +13,23 @@ use std::sync::Arc;
 
 use super::super::listener::{Listener, LogLevel};
 use super::super::{UpstreamError, UpstreamReply, UpstreamRequest, message};
-use super::Inner;
-use super::pipe::{Aside, Outcome, Pipe, Waiting};
+use super::{Aside, Host, Outcome, Pipe, Waiting};
 
 /// Questions of the server that one call answers at the same time.
 const MAX_ANSWERS: usize = 16;
 
-pub(super) async fn request(
-    inner: &Inner,
+/// Sends one request and reads its reply. Dropping the future tells the server that it is cancelled.
+pub(in crate::upstream) async fn request(
+    host: &dyn Host,
     pipe: &Arc<Pipe>,
     version: ProtocolVersion,
     request: &UpstreamRequest,
 ) -> Result<UpstreamReply, UpstreamError> {
-    let id = inner.next_id();
+    let id = host.next_id();
     let mut listener = Listener::new(&request.context, &id);
     if version.era() == Era::Legacy
         && let Some(level) = listener.level()
-        && let Err(error) = raise_level(inner, pipe, level, request).await
+        && let Err(error) = raise_level(host, pipe, level, request).await
     {
         debug!(%error, "the server's log level could not be set");
     }
@@ -43,15 +43,15 @@ pub(super) async fn request(
     let mut waiting = written.map_err(|_| UpstreamError::deadline(Sent::Maybe, "the process to read"))??;
     let reply = timeout_at(request.deadline, until_reply(&mut waiting, &mut listener)).await;
     let outcome = reply.map_err(|_| UpstreamError::deadline(Sent::Maybe, "the reply"))??;
-    inner.works(pipe);
-    own_error(inner, outcome).map(|outcome| UpstreamReply { outcome, protocol: None })
+    host.works(pipe);
+    own_error(host, outcome).map(|outcome| UpstreamReply { outcome, protocol: None })
 }
 
 /// A server that no longer speaks what it spoke is found out anew; the caller need not know.
-fn own_error(inner: &Inner, outcome: Outcome) -> Result<Outcome, UpstreamError> {
+fn own_error(host: &dyn Host, outcome: Outcome) -> Result<Outcome, UpstreamError> {
     match &outcome {
         Err(error) if error.code == code::UNSUPPORTED_PROTOCOL_VERSION => {
-            inner.found.store(None);
+            host.forget();
             let message = format!("the server no longer speaks the revision it spoke: {}", error.message);
             Err(UpstreamError::protocol(message).before_sending())
         }
@@ -93,12 +93,12 @@ async fn until_reply(waiting: &mut Waiting, listener: &mut Listener) -> Result<O
 
 /// Makes a legacy server at least as talkative as one call wants it.
 async fn raise_level(
-    inner: &Inner,
+    host: &dyn Host,
     pipe: &Arc<Pipe>,
     wanted: LogLevel,
     request: &UpstreamRequest,
 ) -> Result<(), UpstreamError> {
-    let has_logging = inner.found.load().as_ref().is_some_and(|found| {
+    let has_logging = host.found().is_some_and(|found| {
         Object::parse(&found.server.capabilities).is_ok_and(|server| server.present("logging").is_some())
     });
     if !has_logging {
@@ -109,7 +109,7 @@ async fn raise_level(
     if level.is_some_and(|level| level <= wanted) {
         return Ok(());
     }
-    let id = inner.next_id();
+    let id = host.next_id();
     let params = raw_of(&serde_json::json!({ "level": wanted.as_str() }));
     let mut waiting = pipe.ask(&id, encode::request(&id, "logging/setLevel", Some(&params))).await?;
     let reply = timeout_at(request.deadline, waiting.reply()).await;

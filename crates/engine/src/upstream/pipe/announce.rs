@@ -1,4 +1,4 @@
-//! Asks a process to announce what changes. Announcements come on the one pipe; nothing waits for them here.
+//! Asks a server to announce what changes. Announcements come on the one pipe; nothing waits for them here.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,37 +14,36 @@ use tracing::debug;
 use super::super::listener::Listener;
 use super::super::subscription::{agreed_resources, filter};
 use super::super::{UpstreamError, UpstreamRequest, message};
-use super::Inner;
-use super::pipe::{Aside, Pipe, Waiting};
+use super::{Aside, Host, Pipe, Waiting};
 use crate::CallContext;
 
-/// What a process has been asked to announce. Dropping it ends that.
+/// What a server has been asked to announce. Dropping it ends that.
 #[derive(Default)]
-pub(super) struct Announcing {
+pub(in crate::upstream) struct Announcing {
     /// The open `subscriptions/listen` of a modern server.
     listen: Option<Waiting>,
     /// What a legacy server has agreed to.
     subscribed: BTreeSet<String>,
 }
 
-/// Has a process announce list changes and updates of exactly these resources; returns those it has agreed to.
-pub(super) async fn arm(
-    inner: &Inner,
+/// Has a server announce list changes and updates of exactly these resources; returns those it has agreed to.
+pub(in crate::upstream) async fn arm(
+    host: &dyn Host,
     pipe: &Arc<Pipe>,
     wanted: &BTreeSet<String>,
     deadline: Instant,
 ) -> Result<Vec<String>, UpstreamError> {
-    let Some(found) = inner.found.load_full() else { return Ok(Vec::new()) };
+    let Some(found) = host.found() else { return Ok(Vec::new()) };
     let lock = timeout_at(deadline, pipe.announcing.lock()).await;
     let mut announcing = lock.map_err(|_| UpstreamError::deadline(mpe_transport::Sent::No, "its turn"))?;
     match found.version.era() {
-        Era::Modern => arm_modern(inner, pipe, &found, wanted, &mut announcing, deadline).await,
-        Era::Legacy => arm_legacy(inner, pipe, &found, wanted, &mut announcing, deadline).await,
+        Era::Modern => arm_modern(host, pipe, &found, wanted, &mut announcing, deadline).await,
+        Era::Legacy => arm_legacy(host, pipe, &found, wanted, &mut announcing, deadline).await,
     }
 }
 
 async fn arm_modern(
-    inner: &Inner,
+    host: &dyn Host,
     pipe: &Arc<Pipe>,
     found: &Found,
     wanted: &BTreeSet<String>,
@@ -63,7 +62,7 @@ async fn arm_modern(
         context: Arc::new(CallContext::default()),
         deadline,
     };
-    let id = inner.next_id();
+    let id = host.next_id();
     let listener = Listener::new(&request.context, &id);
     let line = message::modern(found.version, &id, &request, &listener);
     let mut waiting = pipe.listen(&id, line).await?;
@@ -94,7 +93,7 @@ async fn arm_modern(
 }
 
 async fn arm_legacy(
-    inner: &Inner,
+    host: &dyn Host,
     pipe: &Arc<Pipe>,
     found: &Found,
     wanted: &BTreeSet<String>,
@@ -105,13 +104,13 @@ async fn arm_legacy(
         return Ok(Vec::new());
     }
     for uri in announcing.subscribed.difference(wanted).cloned().collect::<Vec<_>>() {
-        if subscribe(inner, pipe, "resources/unsubscribe", &uri, deadline).await {
+        if subscribe(host, pipe, "resources/unsubscribe", &uri, deadline).await {
             announcing.subscribed.remove(&uri);
         }
     }
     for uri in wanted {
         if !announcing.subscribed.contains(uri)
-            && subscribe(inner, pipe, "resources/subscribe", uri, deadline).await
+            && subscribe(host, pipe, "resources/subscribe", uri, deadline).await
         {
             announcing.subscribed.insert(uri.clone());
         }
@@ -119,8 +118,8 @@ async fn arm_legacy(
     Ok(announcing.subscribed.intersection(wanted).cloned().collect())
 }
 
-async fn subscribe(inner: &Inner, pipe: &Arc<Pipe>, method: &str, uri: &str, deadline: Instant) -> bool {
-    let id = inner.next_id();
+async fn subscribe(host: &dyn Host, pipe: &Arc<Pipe>, method: &str, uri: &str, deadline: Instant) -> bool {
+    let id = host.next_id();
     let line = encode::request(&id, method, Some(&raw_of(&json!({ "uri": uri }))));
     let asked = async { pipe.ask(&id, line).await?.reply().await };
     match timeout_at(deadline, asked).await {

@@ -1,4 +1,5 @@
-//! One running process: lines out, lines in, each reply to whoever waits for it.
+//! One channel that many calls share, such as a process's pipes: messages out, messages in, each reply to whoever
+//! waits for it.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,22 +7,27 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use mpe_mcp_protocol::jsonrpc::{Envelope, ErrorObject, Id, Response, code};
 use mpe_mcp_protocol::meta::key;
 use mpe_mcp_protocol::object::Object;
 use mpe_mcp_protocol::params::Progress;
-use mpe_transport::stdio::{LineReader, LineWriter, StdioConfig, StdioProcess};
-use mpe_transport::{ErrorKind, Sent};
+use mpe_mcp_protocol::probe::Found;
+use mpe_transport::Sent;
+use mpe_transport::stdio::LineWriter;
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use super::super::listener::LogLevel;
-use super::super::{Notices, UpstreamError, message};
-use super::listen::Announcing;
+use super::listener::LogLevel;
+use super::{Notices, UpstreamError, message};
 use crate::CallErrorKind;
+use announce::Announcing;
+
+pub(super) mod announce;
+pub(super) mod call;
 
 /// What a call came to: the result, or the server's own error.
 pub(super) type Outcome = Result<Box<RawValue>, ErrorObject>;
@@ -33,9 +39,36 @@ pub(super) enum Aside {
     Request { id: Id, method: String, params: Option<Box<RawValue>> },
 }
 
-/// One process and everybody who waits for it.
+/// What carries messages to the other side.
+#[derive(Clone)]
+pub(super) enum Writer {
+    /// Lines to a process.
+    Lines(LineWriter),
+    /// Something else; a call returns once the other side has the message.
+    Other(Arc<dyn Write>),
+}
+
+/// Writes messages one at a time.
+pub(super) trait Write: Send + Sync {
+    /// Returns once the other side has the message.
+    fn write(&self, message: Vec<u8>) -> BoxFuture<'_, Result<(), UpstreamError>>;
+}
+
+/// Whose channel it is.
+pub(super) trait Host: Send + Sync {
+    /// An id that is used for nothing else.
+    fn next_id(&self) -> Id;
+    /// What the other side speaks, if that is known.
+    fn found(&self) -> Option<Arc<Found>>;
+    /// What was found has been proven wrong.
+    fn forget(&self);
+    /// A call has been answered.
+    fn works(&self, pipe: &Pipe);
+}
+
+/// One channel and everybody who waits for it.
 pub(super) struct Pipe {
-    writer: Mutex<Option<LineWriter>>,
+    writer: Mutex<Option<Writer>>,
     calls: Mutex<Calls>,
     /// The most verbose level a legacy server was asked for.
     pub(super) level: tokio::sync::Mutex<Option<LogLevel>>,
@@ -79,20 +112,20 @@ pub(super) struct Waiting {
 
 /// Notifications a call has not yet heard, at most; further ones are lost, and counted in the log.
 const MAX_ASIDES: usize = 256;
-/// How long a process may take to end after its input was closed, and again after SIGTERM.
+/// How long a message that nobody waits for may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How much of what a process wrote to its standard error is quoted.
 const MAX_QUOTED: usize = 400;
 
 impl Pipe {
-    pub(super) fn spawn(
-        config: &StdioConfig,
+    /// Whoever reads the other side calls [`Pipe::hear`] with each message, and [`Pipe::shut`] at the end.
+    pub(super) fn new(
+        writer: Writer,
         notices: &Arc<Notices>,
         tasks: &TaskTracker,
         stop: CancellationToken,
-    ) -> Result<Arc<Self>, UpstreamError> {
-        let (process, writer, reader) = StdioProcess::spawn(config)?;
-        let pipe = Arc::new(Self {
+    ) -> Arc<Self> {
+        Arc::new(Self {
             writer: Mutex::new(Some(writer)),
             calls: Mutex::default(),
             level: tokio::sync::Mutex::new(None),
@@ -101,9 +134,7 @@ impl Pipe {
             notices: Arc::clone(notices),
             stop,
             tasks: tasks.clone(),
-        });
-        tasks.spawn(run(Arc::clone(&pipe), reader, process));
-        Ok(pipe)
+        })
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -119,7 +150,12 @@ impl Pipe {
         self.has_answered.load(Ordering::Relaxed) || self.has_answered.swap(true, Ordering::Relaxed)
     }
 
-    /// Ends the process: its input is closed, then it is asked, then killed.
+    /// Cancelled when the channel shall end.
+    pub(super) fn stopping(&self) -> &CancellationToken {
+        &self.stop
+    }
+
+    /// Ends the channel, and the process behind it.
     pub(super) fn stop(&self) {
         self.stop.cancel();
     }
@@ -172,9 +208,12 @@ impl Pipe {
     pub(super) async fn tell(&self, line: Vec<u8>) -> Result<(), UpstreamError> {
         let writer = self.writer.lock().expect("nothing panics while it holds this lock").clone();
         let Some(writer) = writer else {
-            return Err(UpstreamError::new(CallErrorKind::UpstreamLost, Sent::No, "the process is gone"));
+            return Err(UpstreamError::new(CallErrorKind::UpstreamLost, Sent::No, "the server is gone"));
         };
-        Ok(writer.write(Bytes::from(line)).await?)
+        match writer {
+            Writer::Lines(writer) => Ok(writer.write(Bytes::from(line)).await?),
+            Writer::Other(writer) => writer.write(line).await,
+        }
     }
 
     /// Adds what the process last wrote to its standard error: the reason why it does not answer stands there.
@@ -190,7 +229,8 @@ impl Pipe {
         self.calls.lock().expect("nothing panics while it holds this lock")
     }
 
-    fn hear(self: &Arc<Self>, line: &[u8]) {
+    /// Takes in one message of the other side.
+    pub(super) fn hear(self: &Arc<Self>, line: &[u8]) {
         let envelope = match Envelope::parse(line) {
             Ok(envelope) => envelope,
             Err(error) => {
@@ -295,8 +335,8 @@ impl Pipe {
         );
     }
 
-    /// The process is gone or going: everybody who waits is told, and nobody is let in any more.
-    fn shut(&self, message: &str, stderr: &str) {
+    /// The other side is gone or going: everybody who waits is told, and nobody is let in any more.
+    pub(super) async fn shut(&self, message: &str, stderr: &str) {
         self.writer.lock().expect("nothing panics while it holds this lock").take();
         let stderr = last_words(stderr);
         let ended = Ended { message: message.to_owned(), stderr: stderr.to_owned() };
@@ -309,10 +349,12 @@ impl Pipe {
             // Nobody waiting any more is fine.
             let _ = call.reply.send(Err(ended.error(Sent::Maybe)));
         }
+        // A listen holds on to the pipe, and the pipe to it.
+        *self.announcing.lock().await = Announcing::default();
     }
 
     /// A line too long to read may have been anybody's reply: with one open call it was that one's.
-    fn unreadable(&self, error: mpe_transport::Error) {
+    pub(super) fn unreadable(&self, error: mpe_transport::Error) {
         let mut calls = self.calls();
         let only = if calls.open.len() == 1 { calls.open.keys().next().cloned() } else { None };
         match only.and_then(|id| calls.open.remove(&id)) {
@@ -325,29 +367,6 @@ impl Pipe {
             None => warn!(%error, "a line of the process was skipped"),
         }
     }
-}
-
-async fn run(pipe: Arc<Pipe>, mut reader: LineReader, mut process: StdioProcess) {
-    let why = loop {
-        let line = tokio::select! {
-            biased;
-            () = pipe.stop.cancelled() => break "the process was stopped",
-            line = reader.next() => line,
-        };
-        match line {
-            Some(Ok(line)) => pipe.hear(&line),
-            Some(Err(error)) if error.kind() == ErrorKind::TooLarge => pipe.unreadable(error),
-            Some(Err(_)) | None => break "the process ended",
-        }
-    };
-    // A moment for its last words to arrive, which explain why it ended.
-    if !pipe.stop.is_cancelled() {
-        let _ = tokio::time::timeout(Duration::from_millis(200), process.exited()).await;
-    }
-    pipe.shut(why, &process.stderr_tail());
-    // A listen holds on to the pipe, and the pipe to it.
-    *pipe.announcing.lock().await = Announcing::default();
-    process.end(PATIENCE).await;
 }
 
 /// The listen that a notification belongs to.
@@ -385,7 +404,7 @@ impl Waiting {
         let reply = (&mut self.reply).await;
         self.is_answered = true;
         reply.unwrap_or_else(|_| {
-            Err(UpstreamError::new(CallErrorKind::UpstreamLost, Sent::Maybe, "the process is gone"))
+            Err(UpstreamError::new(CallErrorKind::UpstreamLost, Sent::Maybe, "the server is gone"))
         })
     }
 

@@ -1,0 +1,50 @@
+//! The process behind a pipe.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mpe_transport::ErrorKind;
+use mpe_transport::stdio::{LineReader, StdioConfig, StdioProcess};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::super::pipe::{Pipe, Writer};
+use super::super::{Notices, UpstreamError};
+
+/// How long a process may take to end after its input was closed, and again after SIGTERM.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Starts a process; its pipe is read until it ends.
+pub(super) fn spawn(
+    config: &StdioConfig,
+    notices: &Arc<Notices>,
+    tasks: &TaskTracker,
+    stop: CancellationToken,
+) -> Result<Arc<Pipe>, UpstreamError> {
+    let (process, writer, reader) = StdioProcess::spawn(config)?;
+    let pipe = Pipe::new(Writer::Lines(writer), notices, tasks, stop);
+    tasks.spawn(run(Arc::clone(&pipe), reader, process));
+    Ok(pipe)
+}
+
+/// Reads what the process writes until it ends or shall end.
+async fn run(pipe: Arc<Pipe>, mut reader: LineReader, mut process: StdioProcess) {
+    let why = loop {
+        let line = tokio::select! {
+            biased;
+            () = pipe.stopping().cancelled() => break "the process was stopped",
+            line = reader.next() => line,
+        };
+        match line {
+            Some(Ok(line)) => pipe.hear(&line),
+            Some(Err(error)) if error.kind() == ErrorKind::TooLarge => pipe.unreadable(error),
+            Some(Err(_)) | None => break "the process ended",
+        }
+    };
+    // A moment for its last words to arrive, which explain why it ended.
+    if !pipe.stopping().is_cancelled() {
+        let _ = tokio::time::timeout(Duration::from_millis(200), process.exited()).await;
+    }
+    pipe.shut(why, &process.stderr_tail()).await;
+    process.end(PATIENCE).await;
+}
