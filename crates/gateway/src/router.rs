@@ -76,6 +76,11 @@ impl Face {
         }
     }
 
+    /// Whether it tells of the process itself, and so answers at once whatever the upstreams do.
+    pub(crate) fn is_admin(self) -> bool {
+        matches!(self, Self::Livez | Self::Metrics | Self::Performance | Self::Readyz)
+    }
+
     /// The name in metrics and logs.
     pub(crate) fn name(self) -> &'static str {
         match self {

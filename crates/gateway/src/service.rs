@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
-use mpe_engine::{CallError, EndpointId, Engine, EngineBuilder};
+use mpe_engine::{CallError, EndpointId, Engine, EngineBuilder, UpstreamState};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -70,6 +70,9 @@ pub(crate) struct Inbound {
 /// Marks a response that only listens: it has a place of its own kind and gives the request's back.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LongLived;
+
+/// How long a request waits for the first discovery of its endpoint.
+const SETTLING: Duration = Duration::from_secs(2);
 
 /// The header that names a request in answers and logs.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -177,6 +180,9 @@ impl Gateway {
         {
             return (Face::Livez.name(), admin::livez());
         }
+        if fixed.as_ref().is_none_or(|fixed| !fixed.face.is_admin()) {
+            self.until_listed(&scoped.endpoint).await;
+        }
         let snapshot = self.inner.engine.snapshot(&scoped.endpoint);
         let Some(view) = snapshot.as_deref().and_then(view_of) else {
             return ("none", unknown_endpoint(&scoped.endpoint).into_response());
@@ -200,6 +206,17 @@ impl Gateway {
                 Some(response) => ("rest", response),
                 None => not_found(),
             },
+        }
+    }
+
+    /// Waits, briefly, while an endpoint has nothing to show yet only because its upstreams have not been asked before:
+    /// right after the start, or when it is made on demand.
+    async fn until_listed(&self, endpoint: &EndpointId) {
+        let Some(snapshot) = self.inner.engine.snapshot(endpoint) else { return };
+        let catalogue = &snapshot.catalogue;
+        let is_asking = catalogue.upstreams().iter().any(|up| matches!(up.state, UpstreamState::Discovering));
+        if catalogue.tools().is_empty() && is_asking {
+            self.inner.engine.settled_at(endpoint, Instant::now() + SETTLING).await;
         }
     }
 

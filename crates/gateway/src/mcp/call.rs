@@ -305,10 +305,11 @@ impl Run {
 
     /// The final answer.
     fn finished(&self, reply: Reply) -> Result<Vec<Bytes>, Refusal> {
-        if self.operation.method() != "resources/read" || self.caller.version.era() == Era::Legacy {
+        let is_cacheable = matches!(self.operation.method(), "resources/read" | "tools/list");
+        if !is_cacheable || self.caller.version.era() == Era::Legacy {
             return self.finished_with(reply.result, &[]);
         }
-        // The only cacheable result that is relayed: what the upstream did not say reads as "not at all, to nobody".
+        // What the upstream did not say of keeping it reads as "not at all, for nobody else".
         let members = Members::of(&reply.result).unwrap_or_default();
         let ttl =
             members.get("ttlMs").and_then(|ttl| serde_json::from_str::<u64>(ttl.get()).ok()).unwrap_or(0);

@@ -169,6 +169,11 @@ fn prepare(inbound: &Inbound, scope: &Scope, request: &Request) -> Result<Prepar
             let Some(listed) = Listed::parse(method, offers) else {
                 return Err(Refusal::new(code::METHOD_NOT_FOUND, format!("there is no method {method}")));
             };
+            if listed == Listed::Tools
+                && let Some(operation) = routing::fresh_tools(inbound.view.catalogue(), &params)
+            {
+                return Ok(Prepared::Call(Box::new(caller(inbound, scope, request, &params)?), operation));
+            }
             let page = listed.page(inbound, &params, Era::Legacy)?;
             let pieces = vec![Bytes::from_static(b"{"), page, Bytes::from_static(b"}")];
             Ok(Prepared::Answer(Answer { status: StatusCode::OK, outcome: Ok(pieces) }))

@@ -29,9 +29,11 @@ pub(crate) fn raw(json: &str) -> Box<RawValue> {
 #[derive(Default)]
 pub(crate) struct Scripted {
     pub(crate) seen: Mutex<Vec<UpstreamRequest>>,
-    changes: Mutex<Option<mpsc::Sender<Change>>>,
-    watched: Mutex<Vec<String>>,
-    more_tools: AtomicBool,
+    pub(crate) changes: Mutex<Option<mpsc::Sender<Change>>>,
+    pub(crate) watched: Mutex<Vec<String>>,
+    pub(crate) more_tools: AtomicBool,
+    /// It lists tools only to who declares sampling.
+    pub(crate) is_shy: AtomicBool,
 }
 
 impl Scripted {
@@ -100,7 +102,9 @@ impl Upstream for Scripted {
         Box::pin(async move {
             match request.method.as_ref() {
                 "tools/list" => {
-                    let mut tools = tools();
+                    let declared = request.context.capabilities.as_ref().map_or("", |raw| raw.get());
+                    let is_hidden = self.is_shy.load(Ordering::SeqCst) && !declared.contains("sampling");
+                    let mut tools = if is_hidden { json!([]) } else { tools() };
                     if self.more_tools.load(Ordering::SeqCst) {
                         let added = json!({"name": "added", "inputSchema": {"type": "object"}});
                         tools.as_array_mut().unwrap().push(added);
@@ -230,7 +234,11 @@ impl Fixture {
     }
 
     pub(crate) async fn with(change: impl FnOnce(&mut GatewayConfig)) -> Self {
-        let upstream = Arc::new(Scripted::default());
+        Self::over(Scripted::default(), change).await
+    }
+
+    pub(crate) async fn over(upstream: Scripted, change: impl FnOnce(&mut GatewayConfig)) -> Self {
+        let upstream = Arc::new(upstream);
         let mut config = GatewayConfig::default();
         let view = EndpointView {
             info: DocumentInfo {

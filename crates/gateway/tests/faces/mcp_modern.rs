@@ -199,6 +199,18 @@ async fn what_a_client_declares_reaches_the_upstream_and_nothing_more() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_client_sees_the_list_that_its_own_capabilities_open() {
+    let fixture =
+        Fixture::over(crate::fixture::Scripted { is_shy: true.into(), ..Default::default() }, |_| {}).await;
+    let declaring =
+        |capabilities: Value| json!({"_meta": {"io.modelcontextprotocol/clientCapabilities": capabilities}});
+    let none = fixture.modern("tools/list", declaring(json!({}))).await.json()["result"].clone();
+    assert_eq!((&none["tools"], &none["ttlMs"]), (&json!([]), &json!(0)), "{none}");
+    let all = fixture.modern("tools/list", declaring(json!({"sampling": {}}))).await;
+    assert_eq!(all.json()["result"]["tools"].as_array().unwrap().len(), 14, "{}", all.body);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_quiet_call_is_kept_alive() {
     let fixture = Fixture::with(|config| config.hold_head = Duration::from_secs(2)).await;
     let answer = fixture.modern("tools/call", json!({"name": "slow", "arguments": {}})).await;
