@@ -199,7 +199,7 @@ impl ProblemType {
                 row("Host or Origin is not allowed", 403, INVALID_REQUEST, "FORBIDDEN", Never, Warn)
             }
             Self::IdempotencyConflict => row(
-                "The idempotency key belongs to another request",
+                "The idempotency key cannot be used for this again",
                 409,
                 INVALID_REQUEST,
                 "IDEMPOTENCY_CONFLICT",
