@@ -1,7 +1,7 @@
 //! The plan face: named calls that use each other's results, in one request.
 //!
 //! The body is a plan as [`mpe_engine::plan`] reads it. The answer is an array with one object for each step, in the plan's
-//! order: `{"id":…,"end":"done"|"defaulted"|"failed"|"not-run"|"skipped","reason":…,"calls":[…]}`, where each call is
+//! order: `{"id":…,"end":"cancelled"|"done"|"defaulted"|"failed"|"not-run"|"skipped","reason":…,"calls":[…]}`, where each call is
 //! `{"result":…}` or `{"problem":{…}}`.
 
 use std::sync::Arc;
@@ -53,6 +53,7 @@ async fn plan_of(inbound: &mut Inbound) -> Result<Plan, Problem> {
 
 fn step(report: &StepReport) -> Vec<u8> {
     let (end, reason) = match &report.end {
+        StepEnd::Cancelled => ("cancelled", None),
         StepEnd::Done => ("done", None),
         StepEnd::Defaulted => ("defaulted", None),
         StepEnd::Failed { reason } => ("failed", Some(reason)),

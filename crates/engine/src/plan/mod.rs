@@ -85,6 +85,8 @@ pub struct StepReport {
 /// How a step ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StepEnd {
+    /// It was under way when the plan failed, and was cancelled. What it called may have run.
+    Cancelled,
     /// Every call brought a value.
     Done,
     /// A call failed, and the step goes on with its default.

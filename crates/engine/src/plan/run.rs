@@ -10,6 +10,9 @@ use super::template::Bindings;
 use super::{OnError, PlanCall, Step, StepEnd, StepReport};
 use crate::{CallError, CallErrorKind, Engine, OutcomeKind, ToolCall, ToolOutcome};
 
+/// Bytes of the arguments of all calls of one `map`: they exist at the same time.
+const MAX_MAPPED: usize = 64 << 20;
+
 type Ended = Result<ToolOutcome, CallError>;
 
 /// A plan under way.
@@ -39,14 +42,15 @@ impl Engine {
             has_failed: false,
         };
         run.finish().await;
-        let not_run = |(step, report): (&Step, Option<StepReport>)| {
+        let Run { reports, is_started, .. } = run;
+        let unended = |((step, report), is_started): ((&Step, Option<StepReport>), bool)| {
             report.unwrap_or_else(|| StepReport {
                 id: step.id.clone(),
-                end: StepEnd::NotRun,
+                end: if is_started { StepEnd::Cancelled } else { StepEnd::NotRun },
                 calls: Vec::new(),
             })
         };
-        call.plan.steps.iter().zip(run.reports).map(not_run).collect()
+        call.plan.steps.iter().zip(reports).zip(is_started).map(unended).collect()
     }
 }
 
@@ -107,7 +111,24 @@ impl<'a> Run<'a> {
         };
         let mapped = map.fill(&Bindings { values: &self.values, item: None })?;
         let items = array_of(&mapped).ok_or("what 'map' refers to is not an array")?;
-        items.into_iter().map(|item| self.tool_call(step, Some(item))).collect()
+        let n_allowed = self.engine.limits(&self.call.endpoint).map_or(usize::MAX, |limits| limits.max_batch);
+        if items.len() > n_allowed {
+            return Err(format!(
+                "what 'map' refers to has {} elements; at most {n_allowed} are allowed",
+                items.len()
+            ));
+        }
+        let mut n_bytes = 0;
+        let mut calls = Vec::with_capacity(items.len());
+        for item in items {
+            let call = self.tool_call(step, Some(item))?;
+            n_bytes += call.arguments.get().len();
+            if n_bytes > MAX_MAPPED {
+                return Err(format!("the arguments of all elements together grow beyond {MAX_MAPPED} bytes"));
+            }
+            calls.push(call);
+        }
+        Ok(calls)
     }
 
     fn tool_call(&self, step: &Step, item: Option<&RawValue>) -> Result<ToolCall, String> {

@@ -32,6 +32,10 @@ pub(super) struct Bindings<'a> {
     pub(super) item: Option<&'a RawValue>,
 }
 
+/// Bytes of one call's arguments, put together from a plan and from results. References multiply: a short plan could ask
+/// for more than any machine has.
+const MAX_FILLED: usize = 16 << 20;
+
 impl Template {
     pub(super) fn empty_object() -> Self {
         Self::Object(Vec::new())
@@ -44,7 +48,7 @@ impl Template {
     /// The template with every reference replaced.
     ///
     /// # Errors
-    /// One sentence: a value has nothing at the pointer.
+    /// One sentence: a value has nothing at the pointer, or all together is too large.
     pub(super) fn fill(&self, bindings: &Bindings<'_>) -> Result<Box<RawValue>, String> {
         let mut text = String::new();
         self.write(bindings, &mut text)?;
@@ -66,11 +70,11 @@ impl Template {
             Self::From { step, pointer } => {
                 let value =
                     bindings.values[*step].as_deref().expect("a step runs when what it needs is there");
-                text.push_str(found(value, pointer)?);
+                push(text, found(value, pointer)?)?;
             }
             Self::Item { pointer } => {
                 let item = bindings.item.expect("$item was refused outside a map");
-                text.push_str(found(item, pointer)?);
+                push(text, found(item, pointer)?)?;
             }
             Self::Object(members) => {
                 text.push('{');
@@ -84,10 +88,18 @@ impl Template {
                 }
                 text.push('}');
             }
-            Self::Literal(raw) | Self::Raw(raw) => text.push_str(raw.get()),
+            Self::Literal(raw) | Self::Raw(raw) => push(text, raw.get())?,
         }
         Ok(())
     }
+}
+
+fn push(text: &mut String, part: &str) -> Result<(), String> {
+    if text.len() + part.len() > MAX_FILLED {
+        return Err(format!("the arguments grow beyond {MAX_FILLED} bytes"));
+    }
+    text.push_str(part);
+    Ok(())
 }
 
 fn found<'a>(value: &'a RawValue, pointer: &str) -> Result<&'a str, String> {

@@ -119,7 +119,7 @@ async fn a_failed_step_ends_the_plan_and_cancels_what_is_under_way() {
         ]),
     )
     .await;
-    assert_eq!(reports[0].end, StepEnd::NotRun);
+    assert_eq!(reports[0].end, StepEnd::Cancelled, "it may have run");
     assert!(matches!(reports[1].end, StepEnd::Failed { .. }));
     assert_eq!(reports[2].end, StepEnd::NotRun);
     assert_eq!((server.n_calls(), server.in_flight()), (2, 0));
@@ -215,4 +215,26 @@ async fn without_concurrency_steps_run_one_after_the_other() {
     )
     .await;
     assert_eq!(server.most_in_flight(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_plan_asks_for_has_an_end() {
+    let server = Scripted::named(&["t"]);
+    let mut limited = endpoint(vec![upstream("a", &server)]);
+    limited.limits.max_batch = 2;
+    let engine = started(limited).await;
+    let many = json!([{ "id": "each", "tool": "t", "map": [1, 2, 3], "arguments": {} }]);
+    let [report] = &run(&engine, &many).await[..] else { panic!("one report") };
+    let StepEnd::Failed { reason } = &report.end else { panic!("{:?}", report.end) };
+    assert!(reason.contains("3 elements; at most 2"), "{reason}");
+
+    let megabyte = "x".repeat(1 << 20);
+    server.script([structured(&json!(megabyte))]);
+    let copies = vec![json!({ "$from": "big" }); 20];
+    let grows =
+        json!([{ "id": "big", "tool": "t" }, { "id": "b", "tool": "t", "arguments": { "x": copies } }]);
+    let reports = run(&engine, &grows).await;
+    let StepEnd::Failed { reason } = &reports[1].end else { panic!("{:?}", reports[1].end) };
+    assert!(reason.contains("grow beyond 16777216 bytes"), "{reason}");
+    assert_eq!(server.n_calls(), 1, "nothing of it was sent");
 }
