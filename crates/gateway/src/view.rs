@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use mpe_engine::{Catalogue, Derive, Derived, Snapshot};
+use mpe_engine::{Catalogue, Derive, Derived, Snapshot, UpstreamState};
 use mpe_mcp_protocol::header::MirroredParams;
 use mpe_schema::functions::Vendor;
 use mpe_schema::graphql::GraphqlSchema;
@@ -67,7 +67,9 @@ impl View {
         let endpoint = config.view_of(catalogue.endpoint());
         let tools = catalogue.tools().iter().map(|tool| (&tool.tool, tool.upstream.as_str()));
         let operations = Operations::of(tools, &endpoint.mappings);
-        for problem in &operations.problems {
+        // Until every upstream has been asked, a mapping may name a tool that is only not known yet.
+        let is_early = catalogue.upstreams().iter().any(|up| up.state == UpstreamState::Discovering);
+        for problem in operations.problems.iter().filter(|_| !is_early) {
             tracing::warn!(endpoint = %catalogue.endpoint(), %problem, "mapping left out");
         }
         let routes = Routes::of(&operations, catalogue.endpoint());
