@@ -274,3 +274,21 @@ fn the_schema_describes_every_key_and_forbids_others() {
     }
     assert!(keys.contains_key("mcpServers"), "the alias of desktop clients");
 }
+
+#[test]
+fn no_text_makes_reading_panic() {
+    let seeds = [
+        "title = \"x\"\n[mcp_servers.a]\nurl = \"http://h/${A:-b}\"\ntimeout = 1.5\nallow = [\"x\", 2]\n",
+        "mcp_servers:\n  a: &x {url: 'http://h/', headers: {A: \"é\"}}\n  b: *x\nservers: [{url: 7}]\n",
+        "{\"mcpServers\": {\"\\u0061\": {\"url\": \"http://h/\", \"timeout\": \"${T:-}\"}}, \"http2_config\": [null, 1e400]}",
+    ];
+    for seed in seeds {
+        for format in [Format::Json, Format::Toml, Format::Yaml] {
+            // Every prefix, and the text without each one of its characters.
+            for (at, c) in seed.char_indices() {
+                let _ = load(&seed[..at], format);
+                let _ = load(&[&seed[..at], &seed[at + c.len_utf8()..]].concat(), format);
+            }
+        }
+    }
+}

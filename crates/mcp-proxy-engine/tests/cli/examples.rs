@@ -39,3 +39,25 @@ fn every_example_survives_being_printed_in_every_format() {
         }
     }
 }
+
+/// An example as the JSON value that an editor checks.
+fn value(file: &Path) -> serde_json::Value {
+    let text = std::fs::read_to_string(file).unwrap();
+    match Format::of(file).unwrap() {
+        Format::Json => serde_json::from_str(&text).unwrap(),
+        Format::Toml => toml::from_str(&text).unwrap(),
+        Format::Yaml => serde_saphyr::from_str(&text).unwrap(),
+    }
+}
+
+#[test]
+fn every_example_satisfies_the_published_schema() {
+    let schema = serde_json::to_value(mcp_proxy_engine::config::config_schema()).unwrap();
+    let validator = mcp_proxy_engine::schema::Validator::compile(&schema).unwrap();
+    for file in examples() {
+        let violations = validator.check(&value(&file));
+        assert!(violations.is_empty(), "{}: {violations:?}", file.display());
+    }
+    let broken = serde_json::json!({ "mcpServers": { "a": { "ulr": "http://h/" } } });
+    assert!(!validator.check(&broken).is_empty(), "the schema forbids what the engine refuses");
+}

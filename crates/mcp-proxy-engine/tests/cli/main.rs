@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests say what they expect by unwrapping it")]
 
 mod commands;
+#[cfg(feature = "yaml")]
 mod examples;
 mod serve;
 
