@@ -101,7 +101,8 @@ impl Inverse {
                 None => refuse(at, "none of the listed values"),
             },
             Self::Items(item) => {
-                let Some(items) = read::<Vec<&RawValue>>(value) else { return refuse(at, "expected a list") };
+                // A schema without `type` takes other values too, and they stay as they are.
+                let Some(items) = read::<Vec<&RawValue>>(value) else { return Ok(value.get().to_owned()) };
                 joined(
                     items.iter().enumerate().map(|(i, value)| inner(item, value, &format!("{at}/{i}"))),
                     '[',
@@ -110,6 +111,9 @@ impl Inverse {
             }
             Self::Members { members, further } => {
                 let Some(given) = read::<IndexMap<String, &RawValue>>(value) else {
+                    if further.is_some() && !at.is_empty() {
+                        return Ok(value.get().to_owned());
+                    }
                     return refuse(at, "expected an object");
                 };
                 let mut parts = Vec::new();

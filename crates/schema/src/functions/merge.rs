@@ -21,6 +21,7 @@ pub(super) fn merged(root: &Value, schema: &Value) -> Merged {
     let mut merged =
         Merged { members: Map::new(), conflicts: Vec::new(), followed: Vec::new(), is_never: false };
     let mut waiting = vec![schema];
+    let mut closed: Vec<&Value> = Vec::new();
     let mut left = MAX_PARTS;
     while let Some(part) = waiting.pop() {
         let Value::Object(members) = part else {
@@ -44,9 +45,21 @@ pub(super) fn merged(root: &Value, schema: &Value) -> Merged {
                 None => merged.conflicts.push("$ref".to_owned()),
             }
         }
+        if members.get("additionalProperties").is_some_and(|further| further != &Value::Bool(true)) {
+            closed.push(part);
+        }
         for (keyword, value) in members {
             merged.add(keyword, value);
         }
+    }
+    let names = merged.members.get("properties").and_then(Value::as_object);
+    let stranger = |part: &&Value| {
+        let own = part.get("properties");
+        names.into_iter().flat_map(Map::keys).any(|name| own.and_then(|own| own.get(name)).is_none())
+    };
+    if closed.iter().any(stranger) {
+        // A part that is closed refuses what another part describes; flat, both are described.
+        merged.conflicts.push("additionalProperties".to_owned());
     }
     merged
 }

@@ -45,7 +45,7 @@ impl Random {
 
     fn schema(&mut self, depth: u64) -> Value {
         let leaf = depth >= 4;
-        match self.below(if leaf { 8 } else { 17 }) {
+        match self.below(if leaf { 11 } else { 23 }) {
             0 => json!({"type": "string"}),
             1 => json!({"type": "integer", "minimum": 0, "maximum": self.below(5) + 1}),
             2 => json!({"type": "number"}),
@@ -56,17 +56,31 @@ impl Random {
             7 => {
                 json!({"type": self.pick(&[json!(["string", "null"]), json!(["integer", "boolean"]), json!("null")])})
             }
-            8 => json!({"type": "array", "items": self.schema(depth + 1), "maxItems": 3}),
-            9 | 10 => self.object(depth + 1),
-            11 => json!({"type": "object", "additionalProperties": self.schema(depth + 1)}),
-            12 => json!({
+            8 => json!({"type": "integer", "exclusiveMinimum": 0, "minimum": -1}),
+            9 => json!({"not": {"type": self.pick(&["string", "integer", "boolean"])}}),
+            10 => json!({"type": ["string", "number", "null"], "enum": ["a", 1, 0.5, null, true]}),
+            11 => json!({"type": "array", "items": self.schema(depth + 1), "maxItems": 3}),
+            12 => {
+                json!({"type": "array", "items": self.schema(depth + 1), "uniqueItems": true, "contains": {"const": "a"}})
+            }
+            13 | 14 => self.object(depth + 1),
+            15 => json!({
+                "type": "object", "properties": {"a": self.schema(depth + 1)},
+                "patternProperties": {"^b": self.schema(depth + 1)}, "additionalProperties": false
+            }),
+            16 => json!({
+                "properties": {"a": self.schema(depth + 1), "f": {"type": "string"}},
+                "if": {"required": ["a"]}, "then": {"required": ["f"]}, "else": {"maxProperties": 1}
+            }),
+            17 => json!({"type": "object", "additionalProperties": self.schema(depth + 1)}),
+            18 => json!({
                 "type": "array", "prefixItems": [self.schema(depth + 1), self.schema(depth + 1)], "items": false, "minItems": 2
             }),
-            13 => json!({"anyOf": [self.schema(depth + 1), self.schema(depth + 1)]}),
-            14 => {
+            19 => json!({"anyOf": [self.schema(depth + 1), self.schema(depth + 1)]}),
+            20 => {
                 json!({"oneOf": [{"type": "string"}, {"type": "array", "items": self.schema(depth + 1)}, {"type": "null"}]})
             }
-            15 => json!({"$ref": self.pick(&["#/$defs/d", "#/$defs/r"])}),
+            21 => json!({"$ref": self.pick(&["#/$defs/d", "#/$defs/r"])}),
             _ => json!({"allOf": [self.object(depth + 1), self.object(depth + 1)]}),
         }
     }
