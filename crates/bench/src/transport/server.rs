@@ -1,4 +1,5 @@
-//! The server all clients are measured against: HTTP/2 over plaintext and over TLS, doing as little as it can.
+//! The server all clients are measured against: HTTP/2 over plaintext and over TLS (and HTTP/1.1, for the soak), doing
+//! as little as it can.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -10,10 +11,10 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
-use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
 use rustls::ServerConfig;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -109,8 +110,8 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
         }
     });
     // 512 in flight fit one connection, so that a client is free to use only one.
-    let mut builder = http2::Builder::new(TokioExecutor::new());
-    builder.max_concurrent_streams(1000);
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http2().max_concurrent_streams(1000);
     // How a connection ends is the client's business.
     let _ = builder.serve_connection(TokioIo::new(stream), answer).await;
 }

@@ -96,17 +96,21 @@ pub async fn soak(
     // Few and narrow connections: exchanges wait for each other, so cancellations hit waiters as well.
     (config.max_connections, config.max_streams) = (4, 16);
     let pool = Pool::new(config, TlsConfig::default())?;
-    let origin = Origin::of(&format!("http://{plain}/").parse()?, Wire::H2c)?;
+    // Two origins, as the pool sees it, that take connections from each other.
+    let uri = format!("http://{plain}/").parse()?;
+    let origins = [Origin::of(&uri, Wire::H2c)?, Origin::of(&uri, Wire::Http1)?];
     let cancelled = Arc::new(AtomicU64::new(0));
     let mut series = Vec::new();
     for part in 1..=SAMPLES {
         let mut workers = JoinSet::new();
         for worker in 0..in_flight as u64 {
-            let (pool, origin, cancelled) = (pool.clone(), origin.clone(), cancelled.clone());
+            let (pool, origins, cancelled) = (pool.clone(), origins.clone(), cancelled.clone());
             let mut random = Random(part << 32 | worker << 1 | 1);
             workers.spawn(async move {
                 for _ in 0..n_exchanges / SAMPLES / in_flight as u64 {
-                    if !exchange(&pool, &origin, &mut random).await? {
+                    // One in eight over HTTP/1.1, where cutting an exchange short costs its connection.
+                    let origin = &origins[usize::from(random.below(8) == 0)];
+                    if !exchange(&pool, origin, &mut random).await? {
                         cancelled.fetch_add(1, Ordering::Relaxed);
                     }
                 }
