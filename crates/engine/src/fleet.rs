@@ -254,8 +254,11 @@ impl Fleet {
         config: UpstreamConfig,
         old: Option<&Arc<Handle>>,
     ) -> Result<Handle, CallError> {
-        let same_server =
-            old.filter(|old| old.config.target == config.target && old.config.era == config.era);
+        let same_server = old.filter(|old| {
+            old.config.target == config.target
+                && old.config.era == config.era
+                && old.config.credentials == config.credentials
+        });
         let link = match same_server {
             Some(old) => Arc::clone(&old.link),
             None => self.connect(&config)?,

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::{CallContext, CallError, CallErrorKind, Era, Target, UpstreamConfig};
 
+mod auth;
 mod error;
 mod http;
 mod listener;
@@ -24,6 +25,7 @@ mod subscription;
 #[cfg(test)]
 mod testing;
 
+pub use self::auth::ClientCredentials;
 pub use self::http::{HttpTarget, HttpUpstream};
 use self::notices::Notices;
 pub use self::stdio::{StdioTarget, StdioUpstream};
@@ -41,7 +43,8 @@ pub fn connect(config: &UpstreamConfig, pool: &mpe_transport::Pool) -> Result<Ar
     match &config.target {
         Target::Custom(upstream) => Ok(Arc::clone(upstream)),
         Target::Http { url, headers, wire } => {
-            let target = HttpTarget { url, headers, wire: *wire, pinned };
+            let target =
+                HttpTarget { url, headers, wire: *wire, pinned, credentials: config.credentials.as_ref() };
             match HttpUpstream::new(pool, &target) {
                 Ok(upstream) => Ok(Arc::new(upstream)),
                 Err(why) => Err(unusable(config, &why)),

@@ -141,7 +141,7 @@ impl Peer {
 
     pub(crate) fn upstream(&self, wire: Wire, pinned: Option<ProtocolVersion>) -> HttpUpstream {
         let pool = Pool::new(PoolConfig::default(), TlsConfig::default()).unwrap();
-        let target = HttpTarget { url: &self.url(), headers: &[], wire, pinned };
+        let target = HttpTarget { url: &self.url(), headers: &[], wire, pinned, credentials: None };
         HttpUpstream::new(&pool, &target).unwrap()
     }
 }

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
 
+use super::auth::ClientCredentials;
 use super::error::verdict_error;
 use super::pipe::Pipe;
 use super::{Change, Introduction, Notices, Upstream, UpstreamError, UpstreamReply, UpstreamRequest};
@@ -51,6 +52,8 @@ pub struct HttpTarget<'a> {
     pub wire: mpe_transport::Wire,
     /// The revision to speak; `None`: found out.
     pub pinned: Option<ProtocolVersion>,
+    /// How to get tokens for this server; `None`: not at all, `headers` hold what it wants.
+    pub credentials: Option<&'a ClientCredentials>,
 }
 
 struct Inner {
@@ -89,7 +92,7 @@ impl HttpUpstream {
     /// # Errors
     /// One sentence saying what is wrong with the URL or a header.
     pub fn new(pool: &Pool, target: &HttpTarget<'_>) -> Result<Self, String> {
-        let wire = Wire::new(pool.clone(), target.url, target.wire, target.headers)?;
+        let wire = Wire::new(pool.clone(), target.url, target.wire, target.headers, target.credentials)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 wire: Arc::new(wire),

@@ -467,7 +467,8 @@ async fn an_unreachable_server_has_seen_nothing() {
     let pool =
         mpe_transport::Pool::new(mpe_transport::PoolConfig::default(), mpe_transport::TlsConfig::default());
     let url = format!("http://{address}/mcp").parse().unwrap();
-    let target = super::HttpTarget { url: &url, headers: &[], wire: Wire::Auto, pinned: None };
+    let target =
+        super::HttpTarget { url: &url, headers: &[], wire: Wire::Auto, pinned: None, credentials: None };
     let upstream = super::HttpUpstream::new(&pool.unwrap(), &target).unwrap();
     let error = refusal(upstream.request(request("tools/list", None)).await);
     assert_eq!((error.kind, error.sent), (CallErrorKind::UpstreamUnreachable, Sent::No));
@@ -509,7 +510,7 @@ async fn a_pool_without_a_place_is_our_overload_and_not_the_servers_outage() {
     let pool = Pool::new(config, TlsConfig::default()).unwrap();
     let url = "http://127.0.0.1:9/mcp".parse().unwrap();
     let pinned = Some(ProtocolVersion::LATEST);
-    let target = HttpTarget { url: &url, headers: &[], wire: Wire::Http1, pinned };
+    let target = HttpTarget { url: &url, headers: &[], wire: Wire::Http1, pinned, credentials: None };
     let upstream = HttpUpstream::new(&pool, &target).unwrap();
     let error = refusal(upstream.request(request("tools/call", None)).await);
     assert_eq!((error.kind, error.sent), (CallErrorKind::Overloaded, Sent::No));

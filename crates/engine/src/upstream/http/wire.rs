@@ -1,9 +1,12 @@
 //! Requests to one URL over the pool, and what an answer looks like.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
+use http::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT,
+};
 use http::{Method, Request, StatusCode, Uri};
 use mpe_mcp_protocol::jsonrpc::{Envelope, ErrorObject, Id};
 use mpe_transport::{Body, BodyDeadline, ExchangeInfo, ExchangeOptions, Origin, Pool, Protocol, Sent};
@@ -11,6 +14,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 
 use super::super::UpstreamError;
+use super::super::auth::{Authorizer, ClientCredentials};
 use super::reader::Messages;
 use crate::CallErrorKind;
 
@@ -20,6 +24,8 @@ pub(super) struct Wire {
     origin: Origin,
     uri: Uri,
     headers: HeaderMap,
+    /// Who gets tokens for this server, if somebody does.
+    authorizer: Option<Arc<Authorizer>>,
 }
 
 /// The head of an answer, and its body as messages.
@@ -39,6 +45,7 @@ impl Wire {
         url: &Uri,
         wire: mpe_transport::Wire,
         headers: &[(HeaderName, SecretString)],
+        credentials: Option<&ClientCredentials>,
     ) -> Result<Self, String> {
         let origin = Origin::of(url, wire).map_err(|error| error.to_string())?;
         let mut map = HeaderMap::with_capacity(headers.len() + 1);
@@ -49,7 +56,9 @@ impl Wire {
             value.set_sensitive(true);
             map.insert(name.clone(), value);
         }
-        Ok(Self { pool, origin, uri: url.clone(), headers: map })
+        let authorizer = credentials
+            .map(|credentials| Arc::new(Authorizer::new(pool.clone(), url.clone(), credentials.clone())));
+        Ok(Self { pool, origin, uri: url.clone(), headers: map, authorizer })
     }
 
     /// The URL.
@@ -59,7 +68,13 @@ impl Wire {
 
     /// The same peer and headers, another path.
     pub(super) fn at(&self, uri: Uri) -> Self {
-        Self { pool: self.pool.clone(), origin: self.origin.clone(), uri, headers: self.headers.clone() }
+        Self {
+            pool: self.pool.clone(),
+            origin: self.origin.clone(),
+            uri,
+            headers: self.headers.clone(),
+            authorizer: self.authorizer.clone(),
+        }
     }
 
     /// A POST of one message.
@@ -96,8 +111,9 @@ impl Wire {
         request: Request<Bytes>,
         deadline: Instant,
     ) -> Result<Answer, UpstreamError> {
-        let response = self.pool.send(&self.origin, request, Some(deadline)).await?;
-        Ok(Answer::of(response))
+        let mut options = ExchangeOptions::default();
+        options.deadline = Some(deadline);
+        self.exchange(request, options, deadline).await
     }
 
     /// Sends, and returns once the head of a stream without end is here.
@@ -106,8 +122,31 @@ impl Wire {
         options.deadline = Some(Instant::now() + HEAD_TIMEOUT);
         options.body_deadline = BodyDeadline::Idle(MAX_IDLE);
         options.max_response_bytes = Some(u64::MAX);
-        let response = self.pool.send_with(&self.origin, request, options).await?;
-        Ok(Answer::of(response))
+        self.exchange(request, options, Instant::now() + HEAD_TIMEOUT).await
+    }
+
+    async fn exchange(
+        &self,
+        mut request: Request<Bytes>,
+        options: ExchangeOptions,
+        deadline: Instant,
+    ) -> Result<Answer, UpstreamError> {
+        let Some(authorizer) = &self.authorizer else {
+            return Ok(Answer::of(self.pool.send_with(&self.origin, request, options).await?));
+        };
+        let token = authorizer.header();
+        if let Some(token) = &token {
+            request.headers_mut().insert(AUTHORIZATION, token.clone());
+        }
+        let response = self.pool.send_with(&self.origin, request.clone(), options.clone()).await?;
+        if response.status() != StatusCode::UNAUTHORIZED {
+            return Ok(Answer::of(response));
+        }
+        // A 401 proves that nothing ran: the request goes out once more, with a token the server has not refused.
+        let token = authorizer.renew(token.as_ref(), response.headers(), deadline).await?;
+        drop(response);
+        request.headers_mut().insert(AUTHORIZATION, token);
+        Ok(Answer::of(self.pool.send_with(&self.origin, request, options).await?))
     }
 }
 
