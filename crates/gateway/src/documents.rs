@@ -26,7 +26,7 @@ pub(crate) fn openapi(inbound: &Inbound, face: Face) -> http::Response<Body> {
     document_response(inbound, media_type, inbound.view.openapi(version, format))
 }
 
-/// `/tools?format=…`.
+/// `/tools?format=…`; with `&report=true`, what that format could not say.
 pub(crate) fn tools(inbound: &Inbound) -> http::Response<Body> {
     let format = inbound.query_value("format");
     let Some(vendor) = format.as_deref().map_or(Some(Vendor::Mcp), Vendor::from_name) else {
@@ -34,8 +34,9 @@ pub(crate) fn tools(inbound: &Inbound) -> http::Response<Body> {
         let detail = format!("there is no format `{}`; there are: {names}", format.unwrap_or_default());
         return Problem::new(ProblemType::BadRequest, detail).into_response();
     };
-    match inbound.view.functions(vendor) {
-        Some(document) => document_response(inbound, "application/json", document),
-        None => Problem::new(ProblemType::BadRequest, "there is no such format").into_response(),
-    }
+    let wants_report =
+        inbound.query_value("report").is_some_and(|value| matches!(value.as_str(), "" | "1" | "true"));
+    let view = &inbound.view;
+    let document = if wants_report { view.losses(vendor) } else { view.functions(vendor) };
+    document_response(inbound, "application/json", document)
 }

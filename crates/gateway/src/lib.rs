@@ -12,6 +12,7 @@ mod check;
 mod config;
 mod deadline;
 mod documents;
+mod function_calls;
 mod graphql;
 mod graphql_page;
 mod guard;

@@ -13,10 +13,15 @@ use crate::json::{Members, raw_value};
 use crate::problem::{Problem, ProblemType, log_call_error};
 use crate::seal::fingerprint;
 use crate::service::{Inbound, method_not_allowed};
-use crate::{Body, Gateway, render, rest_stream};
+use crate::{Body, Gateway, function_calls, render, rest_stream};
 
 /// Answers `POST /tools/{tool}`: the body is the arguments.
 pub(crate) async fn tool(mut inbound: Inbound, tool: String) -> http::Response<Body> {
+    if tool == "call"
+        && let Some(response) = function_calls::handle(&mut inbound).await
+    {
+        return response;
+    }
     match body_object(&mut inbound).await {
         Ok(body) => {
             let arguments = body.unwrap_or_else(|| raw_value(b"{}".to_vec()));

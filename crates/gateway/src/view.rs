@@ -6,10 +6,11 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use mpe_engine::{Catalogue, Derive, Derived, Snapshot, UpstreamState};
 use mpe_mcp_protocol::header::MirroredParams;
-use mpe_schema::functions::Vendor;
+use mpe_schema::functions::{LossKind, Lowered, Vendor};
 use mpe_schema::graphql::GraphqlSchema;
 use mpe_schema::openapi::OpenApiVersion;
 use mpe_schema::{Operations, functions, openapi};
+use serde_json::{Value, json};
 
 use crate::config::EndpointView;
 use crate::mcp::listing::Listings;
@@ -27,7 +28,7 @@ pub(crate) struct View {
     catalogue: Arc<Catalogue>,
     // Documents are large and rarely asked for: each is made on its first use, from this one catalogue, and kept.
     documents: [OnceLock<Document>; 4],
-    functions: [OnceLock<Document>; Vendor::ALL.len()],
+    functions: [OnceLock<Functions>; Vendor::ALL.len()],
     graphql: OnceLock<Result<GraphqlSchema, String>>,
 }
 
@@ -36,6 +37,13 @@ pub(crate) struct View {
 pub(crate) struct Document {
     pub(crate) bytes: Bytes,
     pub(crate) etag: String,
+}
+
+/// The tools in a vendor's words.
+struct Functions {
+    array: Document,
+    report: Document,
+    lowered: Lowered,
 }
 
 /// How a document is spelled.
@@ -118,12 +126,25 @@ impl View {
     }
 
     /// The function-calling array in a vendor's shape.
-    pub(crate) fn functions(&self, vendor: Vendor) -> Option<&Document> {
-        let index = Vendor::ALL.iter().position(|listed| *listed == vendor)?;
-        Some(self.functions[index].get_or_init(|| {
-            let tools = self.catalogue.tools().iter().map(|tool| &tool.tool);
-            Document::of(functions::array(tools, vendor).to_string())
-        }))
+    pub(crate) fn functions(&self, vendor: Vendor) -> &Document {
+        &self.in_words_of(vendor).array
+    }
+
+    /// What that shape could not say, as an array.
+    pub(crate) fn losses(&self, vendor: Vendor) -> &Document {
+        &self.in_words_of(vendor).report
+    }
+
+    /// The way back from a model's call to the tool's.
+    pub(crate) fn lowered(&self, vendor: Vendor) -> &Lowered {
+        &self.in_words_of(vendor).lowered
+    }
+
+    fn in_words_of(&self, vendor: Vendor) -> &Functions {
+        let index = Vendor::ALL.iter().position(|listed| *listed == vendor).expect("every vendor is listed");
+        self.functions[index].get_or_init(|| {
+            Functions::of(functions::lower(self.catalogue.tools().iter().map(|tool| &tool.tool), vendor))
+        })
     }
 
     /// The executable GraphQL schema, or why these tools have none.
@@ -143,6 +164,22 @@ impl View {
     /// The arguments of a tool that headers repeat.
     pub(crate) fn mirrored(&self, tool: &str) -> Option<&MirroredParams> {
         self.mirrored.get(tool)
+    }
+}
+
+impl Functions {
+    fn of(lowered: Lowered) -> Self {
+        let kind = |kind| match kind {
+            LossKind::Dropped => "dropped",
+            LossKind::Narrowed => "narrowed",
+            LossKind::Reshaped => "reshaped",
+            LossKind::Text => "text",
+        };
+        let rows = lowered.report.iter().map(|loss| {
+            json!({"tool": loss.tool, "pointer": loss.pointer, "kind": kind(loss.kind), "message": loss.message})
+        });
+        let report = Document::of(Value::Array(rows.collect()).to_string());
+        Self { array: Document::of(lowered.array.to_string()), report, lowered }
     }
 }
 

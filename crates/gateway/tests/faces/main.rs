@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "a test says what it expects by unwrapping it")]
 
 mod admin;
+mod arbitrary;
 mod batch;
 mod fixture;
+mod functions;
 mod graphql;
 mod mcp_bridge;
 mod mcp_channel;
