@@ -14,6 +14,7 @@ use rmcp::model::{
 };
 use rmcp::service::{ClientInitializeError, RequestContext, RoleServer, RunningService};
 use rmcp::transport::StreamableHttpClientTransport;
+use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use rmcp::{ClientLifecycleMode, ClientServiceExt as _, ErrorData, RoleClient, ServerHandler};
@@ -37,9 +38,23 @@ pub(crate) async fn try_client(url: &str, era: Era) -> Result<Client, ClientInit
             ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] }
         }
     };
-    ClientConfig::default()
-        .serve_with_lifecycle(StreamableHttpClientTransport::from_uri(url), lifecycle)
-        .await
+    let transport = StreamableHttpClientTransport::with_client(
+        plain_http(),
+        StreamableHttpClientTransportConfig::with_uri(url.to_owned()),
+    );
+    ClientConfig::default().serve_with_lifecycle(transport, lifecycle).await
+}
+
+/// A client for plain HTTP, whichever features of `reqwest` the rest of the workspace switches on: with TLS compiled
+/// in it would look for a process-wide provider, which nothing here installs.
+fn plain_http() -> reqwest::Client {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider knows the default versions")
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth();
+    reqwest::Client::builder().tls_backend_preconfigured(tls).pool_max_idle_per_host(0).build().unwrap()
 }
 
 /// A JSON object.
