@@ -216,6 +216,16 @@ impl Engine {
         self.fleet.performance().snapshot()
     }
 
+    /// As [`Engine::performance`], for the servers of one tenant alone; `None` for no such tenant. Tenants that share an
+    /// origin share its record.
+    pub fn performance_of(&self, endpoint: &EndpointId) -> Option<IndexMap<String, OriginPerformance>> {
+        let roster = self.fleet.existing(endpoint)?.roster();
+        let mut records: IndexMap<_, _> =
+            roster.upstreams.iter().map(|upstream| upstream.performance()).collect();
+        records.sort_unstable_keys();
+        Some(records)
+    }
+
     /// The pool at this moment; empty as long as no upstream needs one.
     pub fn pool(&self) -> PoolSnapshot {
         self.fleet.pool_snapshot()

@@ -15,7 +15,7 @@ use crate::catalog::listing::{Listing, is_wanted};
 use crate::limit::Gate;
 use crate::listen::Watched;
 use crate::metrics::UpstreamMeters;
-use crate::performance::Recorder;
+use crate::performance::{OriginPerformance, Recorder};
 use crate::retry::{Budget, Repeatability};
 use crate::reuse::Reuse;
 use crate::upstream::Upstream;
@@ -86,6 +86,11 @@ impl Handle {
             standing: Mutex::new(Standing { state: parts.state, listing: parts.inherited }),
             config,
         }
+    }
+
+    /// The name of its performance record, and the record.
+    pub(crate) fn performance(&self) -> (String, OriginPerformance) {
+        (origin_text(&self.config), self.recorder.snapshot())
     }
 
     /// Whether a tool that is not listed may be asked for by name.

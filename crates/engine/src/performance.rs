@@ -59,7 +59,7 @@ impl Recorder {
         Exchange { recorder: self, started: Instant::now(), is_answered: false }
     }
 
-    fn snapshot(&self) -> OriginPerformance {
+    pub(crate) fn snapshot(&self) -> OriginPerformance {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let (successful, failed) = (read(&self.successful), read(&self.failed));
         let (http2, http1) = (read(&self.http2), read(&self.http1));

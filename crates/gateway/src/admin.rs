@@ -73,17 +73,31 @@ pub(crate) fn readyz(inbound: &Inbound) -> http::Response<Body> {
     json(code, &readiness)
 }
 
-/// The Prometheus page, where the process has a recorder.
+/// The Prometheus page, where the process has a recorder. It shows the whole process, so it stands at the root alone.
 pub(crate) fn metrics(inbound: &Inbound) -> http::Response<Body> {
+    if !is_root(inbound) {
+        let message = "the metrics of the whole process stand at /metrics";
+        return Problem::new(ProblemType::NotFound, message).into_response();
+    }
     match &inbound.gateway.config().metrics {
         Some(render) => body::response(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", render()),
         None => Problem::new(ProblemType::NotFound, "no metrics are recorded here").into_response(),
     }
 }
 
-/// The Python product's performance record, by origin, field for field.
+/// The Python product's performance record, by origin, field for field: of every tenant's servers at the root, of its
+/// own under any other endpoint.
 pub(crate) fn performance(inbound: &Inbound) -> http::Response<Body> {
-    json(StatusCode::OK, &inbound.gateway.engine().performance())
+    let engine = inbound.gateway.engine();
+    let records = match is_root(inbound) {
+        true => engine.performance(),
+        false => engine.performance_of(&inbound.endpoint).unwrap_or_default(),
+    };
+    json(StatusCode::OK, &records)
+}
+
+fn is_root(inbound: &Inbound) -> bool {
+    inbound.endpoint == inbound.gateway.config().default_endpoint
 }
 
 fn json<T: Serialize>(status: StatusCode, value: &T) -> http::Response<Body> {

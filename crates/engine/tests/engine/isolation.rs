@@ -22,6 +22,26 @@ fn secret(n: usize) -> Value {
     json!({ "name": format!("secret-of-{n}"), "version": "1" })
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_tenant_s_performance_names_its_own_servers_only() {
+    let servers = [Scripted::named(&["shared"]), Scripted::named(&["shared"])];
+    let configs = [("red", &servers[0]), ("blue", &servers[1])];
+    let mut builder = Engine::builder();
+    for (name, server) in configs {
+        builder = builder.endpoint(EndpointConfig::new(EndpointId::new(name), vec![upstream(name, server)]));
+    }
+    let engine = builder.start().unwrap();
+    assert!(engine.settled(Instant::now() + Duration::from_secs(5)).await);
+    let names = |id: &str| {
+        let records = engine.performance_of(&EndpointId::new(id));
+        records.map(|records| records.into_keys().collect::<Vec<_>>())
+    };
+    assert_eq!(names("red"), Some(vec!["custom:red".to_owned()]));
+    assert_eq!(names("blue"), Some(vec!["custom:blue".to_owned()]));
+    assert_eq!(names("green"), None);
+    assert_eq!(engine.performance().len(), 2);
+}
+
 /// Every tenant has a server of the same key with a tool of the same name, and one of its own.
 fn configs(servers: &[Arc<Scripted>], round: usize) -> Vec<EndpointConfig> {
     let config = |(n, server): (usize, &Arc<Scripted>)| {

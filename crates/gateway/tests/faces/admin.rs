@@ -67,6 +67,7 @@ async fn metrics_are_what_the_process_renders() {
     let fixture =
         Fixture::with(|config| config.metrics = Some(std::sync::Arc::new(|| "a 1\n".to_owned()))).await;
     assert_eq!(fixture.get("/metrics").await.body, "a 1\n");
+    assert_eq!(fixture.get("/endpoints/other/metrics").await.status, 404, "it shows every tenant's servers");
 }
 
 #[test]

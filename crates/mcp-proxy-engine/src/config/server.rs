@@ -2,6 +2,7 @@
 
 use http::{HeaderName, HeaderValue, Uri};
 use indexmap::IndexMap;
+use mpe_engine::upstream::ClientCredentials;
 use mpe_engine::{Target, UpstreamConfig};
 use mpe_mcp_protocol::version::ProtocolVersion;
 use mpe_transport::{PoolConfig, Wire};
@@ -9,7 +10,7 @@ use mpe_transport::{PoolConfig, Wire};
 use super::Source;
 use super::node::KeyPath;
 use super::resolve::{face_limits, limits, set};
-use super::shape::{Breaker, Endpoint, Era, InternalMcp, Retry, Server, ServerKind};
+use super::shape::{Breaker, ClientAuth, Endpoint, Era, InternalMcp, Retry, Server, ServerKind};
 use super::values::{Count, Secret, Span};
 
 /// The server made of `internal_mcp`.
@@ -121,6 +122,11 @@ impl Source {
         }
         let kind = self.kind(path, server)?;
         self.check_misplaced(path, server, kind);
+        let sends_authorization =
+            server.headers.keys().any(|name| name.eq_ignore_ascii_case("authorization"));
+        if server.auth.is_some() && sends_authorization {
+            self.report(&path.key("auth"), "is sent as `Authorization`, which `headers` has already");
+        }
         let target = match kind {
             Kind::Address => self.address(path, server),
             Kind::Command => self.command(path, server),
@@ -176,6 +182,7 @@ impl Source {
     fn check_misplaced(&mut self, path: &KeyPath, server: &Server, kind: Kind) {
         let keys = [
             ("args", Kind::Command, !server.args.is_empty()),
+            ("auth", Kind::Address, server.auth.is_some()),
             ("cwd", Kind::Command, server.cwd.is_some()),
             ("env", Kind::Command, !server.env.is_empty()),
             ("h2c", Kind::Address, server.h2c),
@@ -286,6 +293,7 @@ pub(super) fn upstream(key: &str, target: Target, server: &Server, pool: &PoolCo
     upstream.timeout = server.timeout.map_or(pool.request_timeout, |span| span.get());
     set(&mut upstream.refresh, server.refresh.map(Span::get));
     upstream.era = era(server.era);
+    upstream.credentials = server.auth.as_ref().map(credentials);
     set(&mut upstream.trust_annotations, server.trust_annotations);
     upstream.allow.clone_from(&server.allow);
     upstream.deny.clone_from(&server.deny);
@@ -300,6 +308,13 @@ pub(super) fn upstream(key: &str, target: Target, server: &Server, pool: &PoolCo
         upstream.limits = limits(given, true);
     }
     upstream
+}
+
+fn credentials(auth: &ClientAuth) -> ClientCredentials {
+    let mut credentials =
+        ClientCredentials::new(auth.client_id.as_str(), auth.client_secret.secret().clone());
+    credentials.scope.clone_from(&auth.scope);
+    credentials
 }
 
 fn era(era: Era) -> mpe_engine::Era {

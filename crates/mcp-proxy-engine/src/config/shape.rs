@@ -175,6 +175,9 @@ pub struct Server {
     /// Sent with every request.
     #[serde(skip_serializing_if = "IndexMap::is_empty")]
     pub headers: IndexMap<String, Secret>,
+    /// Get tokens for it from its authorization server (OAuth 2.1 client credentials). Default: send `headers` only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth: Option<ClientAuth>,
     /// How it is reached. Default: by whichever of `url` and `command` is there.
     #[serde(rename = "type", alias = "transport", skip_serializing_if = "Option::is_none")]
     pub kind: Option<ServerKind>,
@@ -230,6 +233,19 @@ pub struct Server {
     /// What may go on at once with this server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
+}
+
+/// Who we are at a server's authorization server, which the server's own challenge names.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClientAuth {
+    /// The client's id.
+    pub client_id: String,
+    /// Its secret.
+    pub client_secret: Secret,
+    /// The scope to ask for. Default: what the server's challenge names, else what its metadata list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
 }
 
 /// An AWS Lambda function that is an MCP server.

@@ -166,6 +166,24 @@ fn an_internal_server_with_a_template_makes_endpoints_on_demand() {
 }
 
 #[test]
+fn a_server_s_tokens_are_got_with_the_client_s_credentials() {
+    let text = "[mcp_servers.a]\nurl = \"https://a.example.com/mcp\"\n\
+                auth = { client_id = \"us\", client_secret = \"${TOKEN}\", scope = \"tools\" }";
+    let settings = load(text, Format::Toml).unwrap();
+    let credentials = settings.endpoints[0].upstreams[0].credentials.as_ref().unwrap();
+    assert_eq!((credentials.client_id.as_str(), credentials.scope.as_deref()), ("us", Some("tools")));
+    assert_eq!(secrecy::ExposeSecret::expose_secret(&credentials.client_secret), "t0ps3cret-token");
+
+    let twice = "mcp_servers: {a: {url: \"http://h/x\", auth: {client_id: b, client_secret: c}, \
+                 headers: {Authorization: d}}}";
+    assert!(problems(twice, Format::Yaml).contains("mcp_servers.a.auth: is sent as `Authorization`"));
+    let misplaced = "mcp_servers: {a: {command: run, auth: {client_id: b, client_secret: c}}}";
+    assert!(
+        problems(misplaced, Format::Yaml).contains("mcp_servers.a.auth: belongs to a server with a `url`")
+    );
+}
+
+#[test]
 fn a_desktop_clients_servers_are_read_verbatim_and_in_order() {
     let text = r#"{"mcpServers": {
         "zeta": {"type": "http", "url": "https://z.example.com/mcp", "headers": {"X-Api-Key": "${TOKEN}"}},
