@@ -96,7 +96,7 @@ pub fn all() -> Vec<Scenario> {
         rest("E", 64, &[]),
         rest("EB", 256, &["--delay", "20"]),
         rest("EC", 64, &["--payload", "65536"]),
-        Scenario { face: Face::Graphql, ..rest("Q", 64, &[]) },
+        Scenario { face: Face::Graphql, yardstick: None, ..rest("Q", 64, &[]) },
         Scenario {
             letter: "F",
             face: Face::McpList,
