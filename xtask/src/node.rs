@@ -1,4 +1,4 @@
-//! The pinned npm packages of `tests/node`, installed under `target/peers`, and a Node new enough for them.
+//! Pinned npm packages of a folder of `tests`, installed under `target`, and a Node new enough for them.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use crate::process::{output, run};
 use crate::workspace::{root, target};
 
-/// An installed `tests/node`.
+/// An installed folder of npm packages.
 #[derive(Debug)]
 pub(crate) struct Node {
     folder: PathBuf,
@@ -19,14 +19,22 @@ pub(crate) struct Node {
 const OLDEST: u32 = 22;
 
 impl Node {
-    /// Installs what the lock file names, unless that has been done; our own scripts are copied beside it each time,
-    /// because Node resolves imports from where a script lies.
+    /// The peers and linters of `tests/node`.
+    ///
+    /// # Errors
+    /// As [`Node::install_from`].
+    pub(crate) fn install() -> anyhow::Result<Self> {
+        Self::install_from("node", "peers/node")
+    }
+
+    /// Installs what the lock file of `tests/SOURCE` names into `target/FOLDER`, unless that has been done; our own
+    /// scripts are copied beside it each time, because Node resolves imports from where a script lies.
     ///
     /// # Errors
     /// When npm is missing or fails.
-    pub(crate) fn install() -> anyhow::Result<Self> {
-        let source = root().join("tests").join("node");
-        let folder = target().join("peers").join("node");
+    pub(crate) fn install_from(source: &str, folder: &str) -> anyhow::Result<Self> {
+        let source = root().join("tests").join(source);
+        let folder = target().join(folder);
         std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let lock = std::fs::read(source.join("package-lock.json"))?;
         let installed = folder.join("installed-package-lock.json");
