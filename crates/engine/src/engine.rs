@@ -8,7 +8,7 @@ use indexmap::IndexMap;
 use mpe_transport::{PoolConfig, PoolSnapshot, TlsConfig};
 use tokio::time::{Instant, timeout_at};
 
-use crate::batch::unknown_endpoint;
+use crate::batch::{BatchStream, unknown_endpoint};
 use crate::catalog::memory::Memory;
 use crate::fleet::{Fleet, FleetParts};
 use crate::lazy::Lazy;
@@ -181,6 +181,22 @@ impl Engine {
     /// Dropping the future cancels every call that is still under way.
     pub async fn call_many(&self, calls: Vec<ToolCall>) -> Vec<Result<ToolOutcome, CallError>> {
         self.run_batch(calls).await
+    }
+
+    /// As [`Engine::call_many`], with each result as soon as it is there, and with a way to cancel one call or all of them
+    /// ([`BatchStream::canceller`]). Returns at once; the calls begin when the stream is polled.
+    ///
+    /// ```
+    /// # use futures_util::StreamExt;
+    /// # async fn batch(engine: mpe_engine::Engine, calls: Vec<mpe_engine::ToolCall>) {
+    /// let mut results = engine.call_many_stream(calls);
+    /// while let Some(result) = results.next().await {
+    ///     println!("call {} is {}", result.index, if result.outcome.is_ok() { "there" } else { "lost" });
+    /// }
+    /// # }
+    /// ```
+    pub fn call_many_stream(&self, calls: Vec<ToolCall>) -> BatchStream {
+        BatchStream::new(self.clone(), calls)
     }
 
     /// Relays any other request to one upstream. Requests that only read are sent again after a failure as calls of

@@ -30,6 +30,7 @@ mod error;
 mod metrics;
 mod performance;
 
+pub use batch::{BatchCancel, BatchResult, BatchStream};
 pub use breaker::BreakerConfig;
 pub use call::{Attempt, CallContext, CallEvents, OutcomeKind, Relay, RelayReply, ToolCall, ToolOutcome};
 pub use catalog::{
