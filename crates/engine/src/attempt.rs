@@ -14,7 +14,7 @@ use crate::limit::{Gate, Permit, Refusal};
 use crate::retry::{Decision, Repeatability, Schedule, decide};
 use crate::tenant::Tenant;
 use crate::upstream::{UpstreamError, UpstreamReply, UpstreamRequest};
-use crate::{Attempt, Blame, CallError, CallErrorKind, Executed};
+use crate::{Asking, Attempt, Blame, CallError, CallErrorKind, CallEvents, Executed};
 
 /// A request on its way to one upstream.
 pub(crate) struct Errand<'a> {
@@ -33,6 +33,12 @@ pub(crate) struct Answer {
     pub(crate) attempts: Vec<Attempt>,
 }
 
+/// The places an errand takes at its gates, from the first attempt to the last.
+struct Places<'a> {
+    upstream: Option<Permit<'a>>,
+    endpoint: Option<Permit<'a>>,
+}
+
 /// What has happened to an errand so far.
 #[derive(Debug, Default)]
 struct History {
@@ -44,6 +50,10 @@ struct History {
 /// A deadline that passed within this time of the first byte says more about the caller than about the upstream.
 const TELLING_SILENCE: Duration = Duration::from_secs(1);
 
+/// For how long, in all, the questions of one attempt may stop its clock. Each has a patience of its own with whoever
+/// answers; this is the hard limit beyond which a call is over, however often it asks.
+const MAX_ASKING: Duration = Duration::from_secs(60 * 60);
+
 impl Errand<'_> {
     /// Breaker, permits, then attempts until one is answered or the rule says to give up.
     pub(crate) async fn run(self) -> Result<Answer, CallError> {
@@ -52,12 +62,12 @@ impl Errand<'_> {
             return Err(self.circuit_open(wait));
         }
         // The upstream's permit first: callers of a slow upstream then queue there and take no place from the others.
-        let _permits = self.permits().await?;
+        let mut places = self.places().await?;
         handle.budget.earn();
         let mut pauses = None;
         let mut history = History::default();
         loop {
-            let failure = match self.attempt(&mut history).await {
+            let failure = match self.attempt(&mut history, &mut places).await {
                 Ok(reply) => return self.answer(reply, history),
                 Err(failure) => failure,
             };
@@ -73,13 +83,13 @@ impl Errand<'_> {
         }
     }
 
-    async fn permits(&self) -> Result<(Permit<'_>, Permit<'_>), CallError> {
+    async fn places(&self) -> Result<Places<'_>, CallError> {
         let deadline = self.request.deadline;
         let waiting = async {
             let upstream =
                 self.handle.gate.acquire(deadline).await.map_err(|refusal| (refusal, "upstream"))?;
             let endpoint = self.gate.acquire(deadline).await.map_err(|refusal| (refusal, "endpoint"))?;
-            Ok((upstream, endpoint))
+            Ok(Places { upstream: Some(upstream), endpoint: Some(endpoint) })
         };
         let permits = tokio::select! {
             biased;
@@ -90,7 +100,11 @@ impl Errand<'_> {
     }
 
     /// One attempt. Records it, and tells the breaker.
-    async fn attempt(&self, history: &mut History) -> Result<UpstreamReply, UpstreamError> {
+    async fn attempt<'a>(
+        &'a self,
+        history: &mut History,
+        places: &mut Places<'a>,
+    ) -> Result<UpstreamReply, UpstreamError> {
         let handle = self.handle;
         let pass = handle.breaker.admit().map_err(|wait| UpstreamError {
             kind: CallErrorKind::CircuitOpen,
@@ -100,7 +114,10 @@ impl Errand<'_> {
             source: None,
         })?;
         let exchange = handle.recorder.start();
-        let outcome = self.send().await;
+        let outcome = match self.who_may_be_asked() {
+            Some(asking) => self.send_and_ask(asking, places).await,
+            None => self.send().await,
+        };
         let elapsed = exchange.elapsed();
         history.attempts.push(Attempt { failure: outcome.as_ref().err().map(|error| error.kind), elapsed });
         match &outcome {
@@ -123,26 +140,70 @@ impl Errand<'_> {
 
     async fn send(&self) -> Result<UpstreamReply, UpstreamError> {
         let reply = timeout_at(self.request.deadline, self.handle.link.request(self.request.clone()));
-        let reply = tokio::select! {
+        tokio::select! {
             biased;
-            reply = reply => reply,
-            () = self.tenant.stop.cancelled() => return Err(UpstreamError {
-                kind: CallErrorKind::ShuttingDown,
-                sent: Sent::Maybe,
-                message: "the engine closed while the call was under way".to_owned(),
-                retry_after: None,
-                source: None,
-            }),
-        };
-        reply.unwrap_or_else(|_| {
-            Err(UpstreamError {
-                kind: CallErrorKind::DeadlineExceeded,
-                sent: Sent::Maybe,
-                message: format!("upstream '{}' did not answer in time", self.handle.config.key),
-                retry_after: None,
-                source: None,
-            })
-        })
+            reply = reply => reply.unwrap_or_else(|_| Err(self.too_late())),
+            () = self.tenant.stop.cancelled() => Err(closed_under_way()),
+        }
+    }
+
+    /// Where the questions of this call are counted, if it may be asked any.
+    fn who_may_be_asked(&self) -> Option<&Asking> {
+        let context = &self.request.context;
+        let declared = context.capabilities.as_deref().is_some_and(|declared| {
+            ["elicitation", "roots", "sampling"].iter().any(|kind| declared.get().contains(kind))
+        });
+        context.events.as_deref().filter(|_| declared).and_then(CallEvents::asking)
+    }
+
+    /// As [`send`](Self::send). While a question is open, the places are free and the deadline moves on: a person takes
+    /// minutes to answer, and meanwhile the upstream does nothing.
+    async fn send_and_ask<'a>(
+        &'a self,
+        asking: &Asking,
+        places: &mut Places<'a>,
+    ) -> Result<UpstreamReply, UpstreamError> {
+        let mut deadline = self.request.deadline;
+        let at_the_latest = deadline + MAX_ASKING;
+        let mut request = self.request.clone();
+        request.deadline = at_the_latest;
+        let mut reply = self.handle.link.request(request);
+        let mut asked_since = None;
+        loop {
+            // Whoever got its place back late goes on without: the upstream works on the call already, and new calls queue
+            // behind the one that is waited for here.
+            let back = places.taken_again(&self.handle.gate, self.gate, at_the_latest);
+            tokio::select! {
+                biased;
+                reply = &mut reply => return reply,
+                () = self.tenant.stop.cancelled() => return Err(closed_under_way()),
+                () = sleep_until(deadline), if asked_since.is_none() => return Err(self.too_late()),
+                () = sleep_until(at_the_latest), if asked_since.is_some() => return Err(self.too_late()),
+                () = asking.changed() => {}
+                () = back, if asked_since.is_none() => {}
+            }
+            match (asking.is_open(), asked_since) {
+                (true, None) => {
+                    asked_since = Some(Instant::now());
+                    places.lend(&self.handle.gate, self.gate);
+                }
+                (false, Some(since)) => {
+                    asked_since = None;
+                    deadline = (deadline + since.elapsed()).min(at_the_latest);
+                }
+                (true, Some(_)) | (false, None) => {}
+            }
+        }
+    }
+
+    fn too_late(&self) -> UpstreamError {
+        UpstreamError {
+            kind: CallErrorKind::DeadlineExceeded,
+            sent: Sent::Maybe,
+            message: format!("upstream '{}' did not answer in time", self.handle.config.key),
+            retry_after: None,
+            source: None,
+        }
     }
 
     /// How long to wait before the next attempt; `None`: there is none.
@@ -222,6 +283,48 @@ impl Errand<'_> {
                 CallError::new(CallErrorKind::Overloaded, message).at(key)
             }
         }
+    }
+}
+
+impl<'a> Places<'a> {
+    /// Gives the places to others, except at a gate that lets one call through at a time: whoever is behind it counts on
+    /// that.
+    fn lend(&mut self, upstream: &Gate, endpoint: &Gate) {
+        if !upstream.is_exclusive() {
+            self.upstream = None;
+        }
+        if !endpoint.is_exclusive() {
+            self.endpoint = None;
+        }
+    }
+
+    /// Waits until the places that were lent are taken again; forever when there is none to wait for.
+    ///
+    /// # Cancel safety
+    /// A place that was got is kept.
+    async fn taken_again(&mut self, upstream: &'a Gate, endpoint: &'a Gate, deadline: Instant) {
+        if self.upstream.is_some() && self.endpoint.is_some() {
+            return std::future::pending().await;
+        }
+        for (place, gate) in [(&mut self.upstream, upstream), (&mut self.endpoint, endpoint)] {
+            if place.is_none() {
+                match gate.acquire(deadline).await {
+                    Ok(permit) => *place = Some(permit),
+                    // No room even to wait: the call goes on uncounted.
+                    Err(_) => return std::future::pending().await,
+                }
+            }
+        }
+    }
+}
+
+fn closed_under_way() -> UpstreamError {
+    UpstreamError {
+        kind: CallErrorKind::ShuttingDown,
+        sent: Sent::Maybe,
+        message: "the engine closed while the call was under way".to_owned(),
+        retry_after: None,
+        source: None,
     }
 }
 

@@ -9,7 +9,7 @@ use mpe_transport::Protocol;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use crate::{CallErrorKind, EndpointId, UpstreamKey};
+use crate::{Asking, CallErrorKind, EndpointId, UpstreamKey};
 
 /// One tool call, as every face makes it.
 #[derive(Clone, Debug)]
@@ -62,6 +62,12 @@ pub trait CallEvents: Send + Sync {
         method: &'a str,
         params: Option<Box<RawValue>>,
     ) -> BoxFuture<'a, Result<Box<RawValue>, ErrorObject>>;
+
+    /// Where it counts the questions it has put to the caller, so that the call neither keeps its places nor runs out of
+    /// time while somebody thinks. `None`: nowhere, the clock goes on.
+    fn asking(&self) -> Option<&Asking> {
+        None
+    }
 }
 
 impl std::fmt::Debug for CallContext {

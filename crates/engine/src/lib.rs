@@ -2,6 +2,7 @@
 //!
 //! Read [`Engine::call`] first. No REST, no status codes, no web server.
 
+mod asking;
 mod attempt;
 mod batch;
 mod breaker;
@@ -30,6 +31,7 @@ mod error;
 mod metrics;
 mod performance;
 
+pub use asking::{Asking, Question};
 pub use batch::{BatchCancel, BatchResult, BatchStream};
 pub use breaker::BreakerConfig;
 pub use call::{Attempt, CallContext, CallEvents, OutcomeKind, Relay, RelayReply, ToolCall, ToolOutcome};

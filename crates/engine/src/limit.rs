@@ -13,6 +13,7 @@ pub(crate) struct Gate {
     permits: Semaphore,
     waiting: AtomicUsize,
     max_waiting: usize,
+    is_exclusive: bool,
 }
 
 /// A place in flight; given back on drop.
@@ -34,7 +35,13 @@ impl Gate {
             permits: Semaphore::new(in_flight.min(Semaphore::MAX_PERMITS)),
             waiting: AtomicUsize::new(0),
             max_waiting: limits.max_waiting,
+            is_exclusive: in_flight == 1,
         }
+    }
+
+    /// Whether it lets one call through at a time.
+    pub(crate) fn is_exclusive(&self) -> bool {
+        self.is_exclusive
     }
 
     /// Waits for a permit, no longer than `deadline`.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ use super::pipe::{Host, Outcome, Pipe, Waiting, announce, call};
 use super::{
     Change, Introduction, Notices, Upstream, UpstreamError, UpstreamReply, UpstreamRequest, message,
 };
-use crate::{CallContext, CallErrorKind};
+use crate::{Asking, CallContext, CallErrorKind, CallEvents};
 
 mod process;
 mod restart;
@@ -81,12 +81,21 @@ struct Slot {
     /// Held by the one call a process serves at a time when the caller may be asked: nothing on a pipe says which
     /// call a question belongs to.
     exclusive: tokio::sync::Mutex<()>,
+    /// Calls that wait for it.
+    n_waiting: AtomicUsize,
 }
+
+/// Counts a call that waits for its turn.
+struct Queued<'a>(&'a AtomicUsize);
 
 /// A server that says nothing to `server/discover` for so long does not know it.
 const SILENCE: Duration = Duration::from_secs(5);
 /// Starting a process and introducing ourselves may take this long: package runners download first.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// A call whose question nobody has answered for so long gives way, once another call waits for its process.
+const GIVES_WAY: Duration = Duration::from_secs(30);
+/// How often that is looked at.
+const LOOK: Duration = Duration::from_secs(1);
 /// Processes of one upstream, at most: one shared, the others for callers that can be asked.
 const MAX_PROCESSES: usize = 8;
 /// How long a new process may take to agree to announce what changes.
@@ -155,15 +164,26 @@ impl Upstream for StdioUpstream {
                 Era::Legacy | Era::Modern => NO_CAPABILITIES,
             };
             let slot = self.inner.slot(capabilities)?;
-            let _turn = match capabilities {
+            let turn = match capabilities {
                 NO_CAPABILITIES => None,
                 _ => {
+                    let _queued = Queued::count(&slot.n_waiting);
                     let turn = timeout_at(request.deadline, slot.exclusive.lock()).await;
                     Some(turn.map_err(|_| UpstreamError::deadline(Sent::No, "its turn"))?)
                 }
             };
             let pipe = self.inner.pipe(&slot, capabilities, request.deadline).await?;
-            call::request(&*self.inner, &pipe, version, &request).await
+            let answered = call::request(&*self.inner, &pipe, version, &request);
+            let asking = request.context.events.as_deref().and_then(CallEvents::asking);
+            match asking.filter(|_| turn.is_some()) {
+                None => answered.await,
+                Some(asking) => tokio::select! {
+                    answered = answered => answered,
+                    () = slot.gives_way(asking) => {
+                        Err(UpstreamError::deadline(Sent::Maybe, "an answer of the caller, while other calls waited"))
+                    }
+                },
+            }
         })
     }
 
@@ -220,7 +240,33 @@ fn lost(message: &str) -> UpstreamError {
 
 // === impl Slot ===
 
+impl<'a> Queued<'a> {
+    fn count(n_waiting: &'a AtomicUsize) -> Self {
+        n_waiting.fetch_add(1, Ordering::SeqCst);
+        Self(n_waiting)
+    }
+}
+
+impl Drop for Queued<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 impl Slot {
+    /// Ends when the call that has the process should leave it to others: a caller may think for minutes, or never come
+    /// back, and only one call at a time can be asked.
+    async fn gives_way(&self, asking: &Asking) {
+        let mut open_for = Duration::ZERO;
+        loop {
+            tokio::time::sleep(LOOK).await;
+            open_for = if asking.is_open() { open_for + LOOK } else { Duration::ZERO };
+            if open_for >= GIVES_WAY && self.n_waiting.load(Ordering::SeqCst) > 0 {
+                return;
+            }
+        }
+    }
+
     fn live(&self) -> Option<Arc<Pipe>> {
         self.current.load_full().filter(|pipe| !pipe.is_closed())
     }
@@ -358,10 +404,17 @@ impl Inner {
         // A start that is given up, by error or by drop, ends the process.
         let unfinished = StopOnDrop(Some(Arc::clone(&pipe)));
         let deadline = deadline.min(Instant::now() + START_TIMEOUT);
-        let found = match self.greet(&pipe, capabilities, deadline).await {
-            Ok(found) => found,
+        let (found, has_heard_both) = match self.greet(&pipe, capabilities, deadline).await {
+            Ok(greeted) => greeted,
             Err(error) => return Err(pipe.explain(error)),
         };
+        if has_heard_both {
+            // It was slow to start and got both greetings, and a server of both eras may go by the second. Another process
+            // is spoken to as what this one turned out to be, from its first message on.
+            self.found.store(Some(Arc::new(found)));
+            drop(unfinished);
+            return Box::pin(self.start(capabilities, deadline)).await;
+        }
         info!(command = %self.command(), version = %found.version, "upstream introduced itself");
         if self.found.load().is_none() {
             self.found.store(Some(Arc::new(found)));
@@ -370,22 +423,24 @@ impl Inner {
         Ok(pipe)
     }
 
-    /// Finds out what a new process speaks, and opens the session if it is legacy.
+    /// Finds out what a new process speaks, and opens the session if it is legacy. Also says whether a modern one has got a
+    /// legacy greeting, too.
     async fn greet(
         &self,
         pipe: &Arc<Pipe>,
         capabilities: &str,
         deadline: Instant,
-    ) -> Result<Found, UpstreamError> {
+    ) -> Result<(Found, bool), UpstreamError> {
         let known = self.found.load_full();
         if let Some(found) = known.as_ref().filter(|found| found.version.era() == Era::Modern) {
-            return Ok(Found::clone(found));
+            return Ok((Found::clone(found), false));
         }
         let mut probe = match known {
             Some(found) => Probe::handshake(Carrier::Stdio, found.version, self.pinned),
             None => Probe::new(Carrier::Stdio, self.pinned),
         };
         let mut late: Option<Waiting> = None;
+        let mut has_heard_both = false;
         loop {
             let verdict = match probe.step() {
                 Step::Discover(version) => {
@@ -402,6 +457,7 @@ impl Inner {
                     let mut asked = pipe.ask(&id, message::initialize(&id, version, capabilities)).await?;
                     match first_of(late.as_mut(), &mut asked, deadline).await? {
                         First::Late(outcome) => {
+                            has_heard_both = true;
                             Probe::new(Carrier::Stdio, self.pinned).hear(as_heard(Some(&outcome)))
                         }
                         First::Now(outcome) => probe.hear(as_heard(outcome.as_ref())),
@@ -415,7 +471,7 @@ impl Inner {
                     if found.version.era() == Era::Legacy {
                         pipe.tell(encode::notification("notifications/initialized", None)).await?;
                     }
-                    return Ok(*found);
+                    return Ok((*found, has_heard_both));
                 }
                 verdict => return Err(verdict_error(verdict)),
             }

@@ -303,3 +303,19 @@ async fn changes_are_announced_and_again_after_a_restart() {
     assert!(journal.contains("subscriptions/listen"), "{journal}");
     assert_eq!(changes.recv().await, Some(Change::Tools));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_asks_leaves_its_process_to_others_after_a_while_and_not_before() {
+    let (slot, asking) = (super::Slot::default(), crate::Asking::default());
+    let minutes = std::time::Duration::from_secs(600);
+    let question = asking.begin();
+    let alone = tokio::time::timeout(minutes, slot.gives_way(&asking)).await;
+    assert!(alone.is_err(), "nobody waits for it");
+    slot.n_waiting.store(1, std::sync::atomic::Ordering::SeqCst);
+    let began = tokio::time::Instant::now();
+    slot.gives_way(&asking).await;
+    assert!(began.elapsed() >= super::GIVES_WAY);
+    drop(question);
+    let at_work = tokio::time::timeout(minutes, slot.gives_way(&asking)).await;
+    assert!(at_work.is_err(), "a call that works is not one that asks");
+}
