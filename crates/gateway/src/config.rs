@@ -9,6 +9,8 @@ use mpe_engine::EndpointId;
 use mpe_schema::ResponseMapping;
 use mpe_schema::openapi::DocumentInfo;
 
+use crate::Replicas;
+
 /// How one tenant looks from outside.
 #[derive(Clone, Debug)]
 pub struct EndpointView {
@@ -41,11 +43,20 @@ pub struct GatewayConfig {
     pub header_timeout: Duration,
     /// How long the body of a request may take. Default: 30 s.
     pub body_timeout: Duration,
+    /// How long a client may leave what is ready for it unread, on its connection or on one HTTP/2 stream; after that the
+    /// connection is closed, or the stream reset. Default: 60 s.
+    pub write_timeout: Duration,
     /// How long an MCP answer may wait for its first message before the stream is opened and kept alive. Until
     /// then the HTTP status is still open. Default: 5 s.
     pub hold_head: Duration,
     /// The pause after which a quiet stream gets a comment line. Default: 15 s.
     pub keep_alive: Duration,
+    /// Bytes kept of the streams of legacy calls, over all of them, so that a client that loses one can take it up again
+    /// with `Last-Event-ID`. `None`: nothing is kept; a client that loses its stream loses the answer. Default: `None`.
+    pub resume_buffer: Option<usize>,
+    /// With [`resume_buffer`](Self::resume_buffer): the stream of a legacy call is closed after this time, and its client
+    /// comes back for the rest, so that a long call holds no connection. `None`: it stays open. Default: `None`.
+    pub poll_after: Option<Duration>,
     /// Items on one page of an MCP list. Default: 1000, so that clients that read one page only lose little.
     pub page_size: usize,
     /// How long a legacy session's token is good. Default: 24 h.
@@ -55,6 +66,9 @@ pub struct GatewayConfig {
     /// The secret that session tokens, cursors and request states are sealed with; give every replica the same, of
     /// at least 16 random bytes. `None`: fresh randomness, so that tokens end with the process.
     pub secret: Option<Arc<[u8]>>,
+    /// The other replicas, for a balancer without sticky sessions. `None`: this one is alone, or clients that meet the wrong
+    /// one begin anew.
+    pub replicas: Option<Replicas>,
     /// `Host` values accepted beside loopback names; empty: any when bound to a public address.
     pub allowed_hosts: Vec<String>,
     /// `Origin` values accepted beside loopback ones; they also get the CORS headers. `*`: any.
@@ -79,12 +93,16 @@ impl Default for GatewayConfig {
             max_batch: 1000,
             header_timeout: Duration::from_secs(15),
             body_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(60),
             hold_head: Duration::from_secs(5),
             keep_alive: Duration::from_secs(15),
+            resume_buffer: None,
+            poll_after: None,
             page_size: 1000,
             session_lifetime: Duration::from_secs(24 * 60 * 60),
             input_lifetime: Duration::from_secs(10 * 60),
             secret: None,
+            replicas: None,
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
             drain: Duration::from_secs(30),

@@ -24,12 +24,14 @@ mod percent;
 mod plan;
 mod problem;
 mod render;
+mod replicas;
 mod rest;
 mod rest_stream;
 mod router;
 mod seal;
 mod serve;
 mod service;
+mod slow;
 pub mod stdio;
 mod view;
 
@@ -38,5 +40,6 @@ pub use config::{EndpointView, GatewayConfig};
 /// What an [`EndpointView`] is made of.
 pub use mpe_schema::{PathTemplate, ResponseMapping, openapi::DocumentInfo};
 pub use problem::{ErrorRow, LogLevel, ProblemType, Retry, error_table};
+pub use replicas::{Forward, Replicas};
 pub use serve::serve;
 pub use service::{Body, BoxError, Gateway};

@@ -13,6 +13,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
     Cursor,
+    Forward,
     RequestState,
     Session,
 }
@@ -86,6 +87,7 @@ pub(crate) fn fingerprint(parts: &[&str]) -> String {
 fn context(purpose: Purpose, endpoint: &str) -> Vec<u8> {
     let label: &[u8] = match purpose {
         Purpose::Cursor => b"cursor\0",
+        Purpose::Forward => b"forward\0",
         Purpose::RequestState => b"request-state\0",
         Purpose::Session => b"session\0",
     };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
@@ -16,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::carrier::BoundToLoopback;
+use crate::slow::{Fetched, Streams, Written};
 use crate::{BoxError, Gateway};
 
 /// How long a failing `accept` (out of file descriptors) is left alone before it is tried again.
@@ -98,9 +99,9 @@ fn is_of_one_peer(error: &io::Error) -> bool {
 }
 
 /// HTTP/1.1 or HTTP/2 by its preface, with every wait bounded.
-fn builder(gateway: &Gateway) -> auto::Builder<TokioExecutor> {
+fn builder(gateway: &Gateway) -> auto::Builder<Streams> {
     let config = gateway.config();
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+    let mut builder = auto::Builder::new(Streams { patience: config.write_timeout });
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -120,7 +121,7 @@ fn builder(gateway: &Gateway) -> auto::Builder<TokioExecutor> {
 
 struct Connection {
     gateway: Gateway,
-    builder: Arc<auto::Builder<TokioExecutor>>,
+    builder: Arc<auto::Builder<Streams>>,
     watcher: Watcher,
     is_loopback: bool,
     cut: CancellationToken,
@@ -137,10 +138,11 @@ impl Connection {
                 if is_loopback {
                     request.extensions_mut().insert(BoundToLoopback);
                 }
-                Ok::<_, Infallible>(gateway.handle(request).await)
+                Ok::<_, Infallible>(gateway.handle(request).await.map(Fetched::new))
             }
         });
-        let connection = self.builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        let socket = TokioIo::new(Written::new(stream, self.gateway.config().write_timeout));
+        let connection = self.builder.serve_connection(socket, service).into_owned();
         tokio::select! {
             ended = self.watcher.watch(connection) => {
                 if let Err(error) = ended {

@@ -18,12 +18,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::carrier::{BoundToLoopback, Carrier};
 use crate::check::SchemaCheckers;
-use crate::guard::{self, Guarded, Meters};
+use crate::guard::{self, Guarded};
 use crate::idempotency::Idempotency;
 use crate::mcp::held::HeldCalls;
 use crate::mcp::http_sse::Channels;
+use crate::mcp::replay::Replays;
 use crate::mcp::sessions::Sessions;
 use crate::problem::{Problem, ProblemType};
+use crate::replicas::{FORWARDED, Forwarded, Replicas};
 use crate::router::{self, Face, Fixed};
 use crate::seal::Sealer;
 use crate::view::{FaceDerive, View, view_of};
@@ -48,12 +50,12 @@ struct Inner {
     sessions: Sessions,
     held: HeldCalls,
     channels: Channels,
+    replays: Option<Arc<Replays>>,
     idempotency: Idempotency,
     requests: Arc<Semaphore>,
     listeners: Arc<Semaphore>,
     draining: CancellationToken,
     next_request: AtomicU64,
-    meters: Meters,
 }
 
 /// A request on its way to a face: everything that is the same for all of them is done.
@@ -97,12 +99,12 @@ impl Gateway {
             sessions: Sessions::default(),
             held: HeldCalls::default(),
             channels: Channels::default(),
+            replays: config.resume_buffer.map(|limit| Arc::new(Replays::new(limit))),
             idempotency: Idempotency::default(),
             requests,
             listeners,
             draining: CancellationToken::new(),
             next_request: AtomicU64::new(1),
-            meters: Meters::default(),
             config,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -113,10 +115,11 @@ impl Gateway {
         &self.inner.engine
     }
 
-    /// Ends listening streams and turns `/readyz` to 503; requests are still served. [`serve`](crate::serve) does
-    /// this by itself when it is told to stop.
+    /// Ends listening streams, lets go of calls that wait for their client's next request, and turns `/readyz` to 503;
+    /// requests are still served. [`serve`](crate::serve) does this by itself when it is told to stop.
     pub fn begin_drain(&self) {
         self.inner.draining.cancel();
+        self.inner.held.release();
     }
 
     /// Answers one request; every failure is a well-formed answer.
@@ -131,11 +134,7 @@ impl Gateway {
         let Ok(place) = Arc::clone(&self.inner.requests).try_acquire_owned() else {
             let limit = self.inner.config.max_requests;
             let problem = Problem::new(ProblemType::Overloaded, format!("{limit} requests are under way"));
-            return guard.end(
-                &self.inner.meters,
-                "none",
-                problem.retry_after(Duration::from_secs(1)).into_response(),
-            );
+            return guard.end("none", problem.retry_after(Duration::from_secs(1)).into_response());
         };
         let origin = request.headers().get(header::ORIGIN).cloned();
         let (face, mut response) = self.route(request).await;
@@ -143,7 +142,7 @@ impl Gateway {
         if let Some(origin) = origin {
             origin::expose(&mut response, &origin, &self.inner.config);
         }
-        hold_place(guard.end(&self.inner.meters, face, response), place)
+        hold_place(guard.end(face, response), place)
     }
 
     /// The caller's own id for the request if it is a short visible one, else a number of this process.
@@ -160,10 +159,18 @@ impl Gateway {
 
     /// The face's name and its answer.
     async fn route(&self, request: http::Request<Body>) -> (&'static str, http::Response<Body>) {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        let is_forwarded = self.inner.config.replicas.as_ref().is_some_and(|replicas| {
+            parts.headers.contains_key(&FORWARDED) && replicas.vouched(&parts.headers, &self.inner.sealer)
+        });
+        if is_forwarded {
+            parts.extensions.insert(Forwarded);
+        }
         let carrier = parts.extensions.get::<Carrier>().copied();
         let on_loopback = parts.extensions.get::<BoundToLoopback>().is_some();
+        // The replica that forwards has checked Host and Origin; ours is not the host that its client named.
         if carrier.is_none()
+            && !is_forwarded
             && let Err(problem) = origin::check(&parts, on_loopback, &self.inner.config)
         {
             return ("none", problem.into_response());
@@ -247,12 +254,22 @@ impl Gateway {
         &self.inner.channels
     }
 
+    /// The streams that can be taken up again, if they are kept.
+    pub(crate) fn replays(&self) -> Option<&Arc<Replays>> {
+        self.inner.replays.as_ref()
+    }
+
     pub(crate) fn idempotency(&self) -> &Idempotency {
         &self.inner.idempotency
     }
 
     pub(crate) fn held(&self) -> &HeldCalls {
         &self.inner.held
+    }
+
+    /// The other replicas, if there are any.
+    pub(crate) fn replicas(&self) -> Option<&Replicas> {
+        self.inner.config.replicas.as_ref()
     }
 
     pub(crate) fn draining(&self) -> &CancellationToken {

@@ -6,6 +6,7 @@
 
 pub mod config;
 pub mod demo;
+mod peers;
 mod proxy;
 
 pub use mpe_engine as engine;

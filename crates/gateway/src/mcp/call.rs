@@ -6,10 +6,9 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http::StatusCode;
 use mpe_engine::{
-    CallContext, CallError, CallErrorKind, CallEvents, EndpointId, OutcomeKind, Relay, ToolCall, UpstreamKey,
+    CallContext, CallError, CallErrorKind, CallEvents, EndpointId, Relay, ToolCall, UpstreamKey,
 };
 use mpe_mcp_protocol::jsonrpc::{Id, code};
-use mpe_mcp_protocol::result::{ResultType, type_of};
 use mpe_mcp_protocol::version::{Era, ProtocolVersion};
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
@@ -17,12 +16,15 @@ use tokio::time::Instant;
 
 use super::events::{Asks, Level, StreamEvents};
 use super::exchange::{self, EVENT_QUEUE, Holder, Manner, Orphan, Running};
-use super::held::CallHolder;
+use super::held::{self, CallHolder};
+use super::home;
 use super::mrtr::{State, digest};
+use super::replay::Resumable;
 use super::rpc::{self, Answer, Refusal};
 use super::sessions::Session;
 use crate::json::{Members, ObjectWriter};
 use crate::problem::log_call_error;
+use crate::service::Inbound;
 use crate::view::View;
 use crate::{Body, Gateway};
 
@@ -44,6 +46,8 @@ pub(crate) struct Caller {
     pub(crate) stream: bool,
     /// Its legacy session.
     pub(crate) session: Option<Arc<Session>>,
+    /// That session's own name.
+    pub(crate) session_id: Option<String>,
     pub(crate) deadline: Option<Instant>,
 }
 
@@ -60,8 +64,6 @@ pub(crate) enum Operation {
 struct Reply {
     result: Box<RawValue>,
     upstream: UpstreamKey,
-    /// Whether it is no answer yet but asks for input.
-    asks: bool,
 }
 
 /// How often an upstream may ask for input before a call is given up: a loop of its making is not ours to feed.
@@ -85,8 +87,7 @@ impl Operation {
         }
     }
 
-    /// What a request state is bound to. Costs a walk through the arguments, so only who needs a state asks for it.
-    pub(crate) fn digest(&self) -> String {
+    fn digest(&self) -> String {
         match self {
             Self::Relay { method, params, name, .. } => digest(method, name, params.as_deref()),
             Self::Tool { name, arguments } => digest("tools/call", name, Some(arguments)),
@@ -106,14 +107,13 @@ impl Operation {
 ///
 /// # Cancel safety
 /// Dropping the future or the response's body cancels a modern call; a legacy one goes on for a minute.
-pub(crate) async fn answer(
-    gateway: &Gateway,
-    view: Arc<View>,
-    caller: Caller,
-    operation: Operation,
-) -> http::Response<Body> {
+pub(crate) async fn answer(inbound: &Inbound, caller: Caller, operation: Operation) -> http::Response<Body> {
     let id = caller.id.clone();
-    match start(gateway, view, caller, operation) {
+    match start(inbound, caller, operation) {
+        Ok(Started::Elsewhere(replica)) => match home::answer(inbound, Some(&replica)).await {
+            Some(Ok(response)) => response,
+            Some(Err(_)) | None => held::lost().into_response(Some(&id)),
+        },
         Ok(Started::Open(holder, running)) => holder.ask_again(running).into_response(Some(&id)),
         Ok(Started::Running(running, manner)) => exchange::respond(running, manner).await,
         Err(refusal) => refusal.into_response(Some(&id)),
@@ -122,23 +122,21 @@ pub(crate) async fn answer(
 
 /// What a request started.
 enum Started {
+    /// Nothing here: the call is held by another replica.
+    Elsewhere(String),
     /// Nothing: it resumed a call but left one of its questions open.
     Open(Arc<CallHolder>, Running),
     Running(Running, Manner),
 }
 
-fn start(
-    gateway: &Gateway,
-    view: Arc<View>,
-    mut caller: Caller,
-    operation: Operation,
-) -> Result<Started, Refusal> {
+fn start(inbound: &Inbound, mut caller: Caller, operation: Operation) -> Result<Started, Refusal> {
+    let (gateway, view) = (&inbound.gateway, Arc::clone(&inbound.view));
     let era = caller.version.era();
-    let operation = Arc::new(operation);
-    let endpoint = caller.endpoint.clone();
+    let digest = operation.digest();
+    let endpoint = caller.endpoint.as_str().to_owned();
     let state = match caller.request_state.take() {
         None => None,
-        Some(token) => Some(State::open(gateway.sealer(), endpoint.as_str(), &token, &operation.digest())?),
+        Some(token) => Some(State::open(gateway.sealer(), &endpoint, &token, &digest)?),
     };
     let config = gateway.config();
     let manner = Manner {
@@ -151,7 +149,12 @@ fn start(
             Era::Legacy => Orphan::Finishes(GRACE),
             Era::Modern => Orphan::Cancelled,
         },
+        resumable: resumable(inbound, &caller),
     };
+    let held_by = state.as_ref().filter(|state| state.held.is_some()).and_then(|state| state.replica.clone());
+    if let Some(replica) = held_by.filter(|replica| Some(replica.as_str()) != home::name(inbound)) {
+        return Ok(Started::Elsewhere(replica));
+    }
     let gateway = gateway.clone();
     if let Some(handle) = state.as_ref().and_then(|state| state.held.as_deref()) {
         let held = gateway.held().take(handle)?;
@@ -160,7 +163,7 @@ fn start(
         let (running, open, rounds) = held.answer(caller.input_responses.as_deref());
         let is_open = !open.is_empty();
         let holder =
-            Arc::new(CallHolder { gateway, view, endpoint, operation, ear, open: Mutex::new(open), rounds });
+            Arc::new(CallHolder { gateway, view, endpoint, digest, ear, open: Mutex::new(open), rounds });
         return Ok(if is_open {
             Started::Open(holder, running)
         } else {
@@ -169,22 +172,37 @@ fn start(
     }
     let asks = match (&caller.session, era) {
         (_, Era::Modern) => Asks::NextRequest,
-        (Some(session), Era::Legacy) if caller.stream => Asks::Client(Arc::clone(session)),
+        (Some(session), Era::Legacy) if caller.stream => {
+            Asks::Client(Arc::clone(session), home::name(inbound).map(str::to_owned))
+        }
         (_, Era::Legacy) => Asks::Nobody,
     };
     let (sender, events) = mpsc::channel(EVENT_QUEUE);
     let ear = Arc::new(StreamEvents::new(sender, caller.progress_token.take(), caller.level, asks));
     let holder = (era == Era::Modern).then(|| {
         let (gateway, view, ear) = (gateway.clone(), Arc::clone(&view), Arc::clone(&ear));
-        let operation = Arc::clone(&operation);
-        let holder =
-            CallHolder { gateway, view, endpoint, operation, ear, open: Mutex::default(), rounds: 0 };
+        let (endpoint, digest) = (endpoint.clone(), digest.clone());
+        let holder = CallHolder { gateway, view, endpoint, digest, ear, open: Mutex::default(), rounds: 0 };
         Arc::new(Arc::new(holder)) as Arc<dyn Holder>
     });
     let upstream_state = state.and_then(|state| state.upstream_state);
-    let run = Run { gateway, view, caller, operation, ear };
+    let run = Run { gateway, view, caller, operation, digest, ear };
     let running = Running::new(run.finish(upstream_state).boxed(), events);
     Ok(Started::Running(running, Manner { holder, ..manner }))
+}
+
+/// How the stream of a call is kept for a client that loses it. Older revisions take an event without data for a message.
+fn resumable(inbound: &Inbound, caller: &Caller) -> Option<Resumable> {
+    let is_new_enough = caller.version == ProtocolVersion::LATEST_LEGACY;
+    let session = caller.session_id.clone().filter(|_| is_new_enough && caller.stream)?;
+    let replays = inbound.gateway.replays()?;
+    Some(Resumable {
+        replays: Arc::clone(replays),
+        session,
+        replica: home::name(inbound).map(str::to_owned),
+        poll_after: inbound.gateway.config().poll_after,
+        grace: GRACE,
+    })
 }
 
 /// One request on its way through the engine, as often as its rounds of input demand.
@@ -192,7 +210,8 @@ struct Run {
     gateway: Gateway,
     view: Arc<View>,
     caller: Caller,
-    operation: Arc<Operation>,
+    operation: Operation,
+    digest: String,
     ear: Arc<StreamEvents>,
 }
 
@@ -224,11 +243,12 @@ impl Run {
                 Ok(reply) => reply,
                 Err(error) => return self.failed(&error),
             };
-            match (reply.asks, self.caller.version.era()) {
+            let members = Members::of(&reply.result).unwrap_or_default();
+            let asks_for_input = members.string("resultType").as_deref() == Some("input_required");
+            match (asks_for_input, self.caller.version.era()) {
                 (false, _) => return self.finished(reply),
                 (true, Era::Modern) => return self.asked(reply),
                 (true, Era::Legacy) => {
-                    let members = Members::of(&reply.result).unwrap_or_default();
                     responses = Some(self.ask_the_client(&members).await?);
                     upstream_state = members.string("requestState");
                 }
@@ -242,7 +262,7 @@ impl Run {
         let engine = self.gateway.engine();
         let endpoint = self.caller.endpoint.clone();
         let deadline = self.caller.deadline;
-        match &*self.operation {
+        match &self.operation {
             Operation::Tool { name, arguments } => {
                 let call = ToolCall {
                     endpoint,
@@ -253,8 +273,7 @@ impl Run {
                     context,
                 };
                 let outcome = engine.call(call).await?;
-                let asks = outcome.kind == OutcomeKind::InputRequired;
-                Ok(Reply { result: outcome.result, upstream: outcome.upstream, asks })
+                Ok(Reply { result: outcome.result, upstream: outcome.upstream })
             }
             Operation::Relay { upstream, method, params, .. } => {
                 let relay = Relay {
@@ -266,8 +285,7 @@ impl Run {
                     context,
                 };
                 let reply = engine.relay(relay).await?;
-                let asks = matches!(type_of(&reply.result), Ok(ResultType::InputRequired));
-                Ok(Reply { result: reply.result, upstream: upstream.clone(), asks })
+                Ok(Reply { result: reply.result, upstream: upstream.clone() })
             }
         }
     }
@@ -335,7 +353,7 @@ impl Run {
     fn asked(&self, reply: Reply) -> Result<Vec<Bytes>, Refusal> {
         let upstream_state = Members::of(&reply.result).and_then(|members| members.string("requestState"));
         let lifetime = self.gateway.config().input_lifetime;
-        let state = State::new(&reply.upstream, upstream_state, self.operation.digest(), lifetime);
+        let state = State::new(&reply.upstream, upstream_state, self.digest.clone(), lifetime);
         let sealed = state.seal(self.gateway.sealer(), self.caller.endpoint.as_str());
         self.finished_with(reply.result, &[("requestState", &format!("\"{sealed}\""))])
     }

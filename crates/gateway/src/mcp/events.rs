@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use mpe_engine::CallEvents;
+use mpe_engine::{Asking, CallEvents};
 use mpe_mcp_protocol::jsonrpc::{ErrorObject, Notification, code};
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
@@ -22,8 +22,8 @@ const LEVELS: [&str; 8] = ["debug", "info", "notice", "warning", "error", "criti
 
 /// Who answers what the upstream asks.
 pub(crate) enum Asks {
-    /// The client of this legacy session, on the call's stream.
-    Client(Arc<Session>),
+    /// The client of this legacy session, on the call's stream; with this replica's name, where there are several.
+    Client(Arc<Session>, Option<String>),
     /// The caller's next request (2026-07-28, multi-round requests).
     NextRequest,
     /// Nobody.
@@ -35,6 +35,7 @@ pub(crate) struct StreamEvents {
     sender: mpsc::Sender<Emitted>,
     level: Option<Level>,
     asks: Asks,
+    asking: Asking,
     progress: Mutex<Progress>,
 }
 
@@ -65,7 +66,7 @@ impl StreamEvents {
         asks: Asks,
     ) -> Self {
         let progress = Progress { token: progress_token, last: f64::NEG_INFINITY };
-        Self { sender, level, asks, progress: Mutex::new(progress) }
+        Self { sender, level, asks, asking: Asking::default(), progress: Mutex::new(progress) }
     }
 
     pub(crate) fn wants_progress(&self) -> bool {
@@ -130,8 +131,11 @@ impl CallEvents for StreamEvents {
         params: Option<Box<RawValue>>,
     ) -> BoxFuture<'a, Result<Box<RawValue>, ErrorObject>> {
         async move {
+            let _question = self.asking.begin();
             match &self.asks {
-                Asks::Client(session) => session.ask(&self.sender, method, params).await,
+                Asks::Client(session, replica) => {
+                    session.ask(&self.sender, method, params, replica.as_deref()).await
+                }
                 Asks::NextRequest => {
                     let (reply, answer) = oneshot::channel();
                     let ask = Ask { method: method.to_owned(), params, reply };
@@ -148,6 +152,10 @@ impl CallEvents for StreamEvents {
             }
         }
         .boxed()
+    }
+
+    fn asking(&self) -> Option<&Asking> {
+        Some(&self.asking)
     }
 }
 

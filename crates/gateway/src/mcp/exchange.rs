@@ -20,6 +20,7 @@ use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, Sleep};
 
+use super::replay::{self, Resumable};
 use super::rpc::Answer;
 use crate::Body;
 use crate::json::one_line;
@@ -80,6 +81,8 @@ pub(crate) struct Manner {
     pub(crate) holder: Option<Arc<dyn Holder>>,
     /// What becomes of the call when its reader leaves.
     pub(crate) orphan: Orphan,
+    /// How its stream is kept for a reader that comes back; `None`: it is not.
+    pub(crate) resumable: Option<Resumable>,
 }
 
 /// What becomes of a call whose reader leaves.
@@ -171,7 +174,18 @@ pub(crate) async fn respond(running: Running, manner: Manner) -> http::Response<
     }
 }
 
-fn open(guarded: Guarded, manner: Manner, first: Option<Vec<u8>>) -> http::Response<Body> {
+fn open(mut guarded: Guarded, manner: Manner, mut first: Option<Vec<u8>>) -> http::Response<Body> {
+    if let Some(resumable) = &manner.resumable
+        && let Some(running) = guarded.running.take()
+    {
+        match replay::open(resumable, running, first, manner.id.clone(), manner.keep_alive) {
+            Ok(body) => return stream_response(body),
+            Err((running, said)) => {
+                guarded.running = Some(running);
+                first = said;
+            }
+        }
+    }
     let mut queue = VecDeque::new();
     match first {
         Some(message) => queue.push_back(event(message)),
@@ -214,7 +228,7 @@ pub(crate) fn event(message: Vec<u8>) -> Bytes {
 /// A comment that only keeps the stream from looking dead (2026-07-28, Streamable HTTP).
 pub(crate) const KEEP_ALIVE: &[u8] = b": keep-alive\n\n";
 
-fn refuse(ask: Ask) {
+pub(crate) fn refuse(ask: Ask) {
     let error = ErrorObject {
         code: mpe_mcp_protocol::jsonrpc::code::METHOD_NOT_FOUND,
         message: format!("the caller cannot answer {}", ask.method),
@@ -329,6 +343,7 @@ mod tests {
             keep_alive: Duration::from_secs(15),
             holder: None,
             orphan: Orphan::Cancelled,
+            resumable: None,
         }
     }
 

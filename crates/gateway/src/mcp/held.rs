@@ -10,13 +10,11 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use mpe_engine::EndpointId;
 use mpe_mcp_protocol::jsonrpc::code;
 use serde_json::value::RawValue;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use super::call::Operation;
 use super::events::StreamEvents;
 use super::exchange::{Ask, Holder, Running, Step};
 use super::mrtr::State;
@@ -52,8 +50,8 @@ pub(crate) struct Held {
 pub(crate) struct CallHolder {
     pub(crate) gateway: Gateway,
     pub(crate) view: Arc<View>,
-    pub(crate) endpoint: EndpointId,
-    pub(crate) operation: Arc<Operation>,
+    pub(crate) endpoint: String,
+    pub(crate) digest: String,
     pub(crate) ear: Arc<StreamEvents>,
     /// Questions asked in earlier rounds that the client left open.
     pub(crate) open: Mutex<Vec<(String, Ask)>>,
@@ -66,6 +64,14 @@ impl HeldCalls {
         self.by_handle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Cancels every call that is held: nobody could resume it any more.
+    pub(crate) fn release(&self) {
+        let held = std::mem::take(&mut *self.lock());
+        for held in held.values() {
+            held.expiry.abort();
+        }
+    }
+
     /// The call of a handle, taken out for its client's next request.
     ///
     /// # Errors
@@ -75,10 +81,13 @@ impl HeldCalls {
         if let Some(held) = &held {
             held.expiry.abort();
         }
-        held.ok_or_else(|| {
-            Refusal::new(code::INTERNAL_ERROR, "the call that asked is not held here any more; start it anew")
-        })
+        held.ok_or_else(lost)
     }
+}
+
+/// -32603 for a call that is gone. It is never run again: it may have had effects.
+pub(crate) fn lost() -> Refusal {
+    Refusal::new(code::INTERNAL_ERROR, "the call that asked is not held here any more; start it anew")
 }
 
 impl Held {
@@ -154,16 +163,24 @@ impl CallHolder {
         };
         {
             let mut by_handle = self.gateway.held().lock();
-            if by_handle.len() >= MAX_HELD {
+            let refusal = if by_handle.len() >= MAX_HELD {
+                Some("too many calls wait for input")
+            } else if self.gateway.draining().is_cancelled() {
+                Some("the call wants input, and the gateway is about to stop")
+            } else {
+                None
+            };
+            if let Some(refusal) = refusal {
                 held.expiry.abort();
-                return Refusal::new(code::INTERNAL_ERROR, "too many calls wait for input").into();
+                return Refusal::new(code::INTERNAL_ERROR, refusal).into();
             }
             by_handle.insert(handle.clone(), held);
         }
-        let state = State::held(handle, self.operation.digest(), lifetime);
+        let replica = self.gateway.replicas().map(|replicas| replicas.name.clone());
+        let state = State::held(handle, replica, self.digest.clone(), lifetime);
         let mut result = ObjectWriter::new();
         result.string("resultType", "input_required").raw("inputRequests", requests.finish_raw().get());
-        result.string("requestState", &state.seal(self.gateway.sealer(), self.endpoint.as_str()));
+        result.string("requestState", &state.seal(self.gateway.sealer(), &self.endpoint));
         match modern_result(result.finish_raw(), self.view.server_info(), &[]) {
             Ok(pieces) => Answer { status: http::StatusCode::OK, outcome: Ok(pieces) },
             Err(refusal) => refusal.into(),

@@ -17,6 +17,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::conversation::Conversation;
 use super::exchange::{KEEP_ALIVE, event, stream_response};
 use crate::problem::{Problem, ProblemType};
+use crate::replicas::Whole;
 use crate::seal::random_name;
 use crate::service::{Inbound, LongLived};
 use crate::{Body, Gateway, body};
@@ -63,7 +64,10 @@ pub(crate) fn open(inbound: &Inbound) -> http::Response<Body> {
     let (out, messages) = mpsc::channel(OUT_QUEUE);
     let ended = CancellationToken::new();
     let conversation = Conversation::new(gateway.clone(), inbound.endpoint.clone(), out, ended.clone());
-    let name = random_name();
+    let name = match super::home::name(inbound) {
+        None => random_name(),
+        Some(replica) => format!("{}-{replica}", random_name()),
+    };
     gateway.channels().lock().insert(name.clone(), conversation);
     // Relative to the stream's own URL, so that it holds behind any prefix.
     let first = Bytes::from(format!("event: endpoint\ndata: messages?session={name}\n\n"));
@@ -93,15 +97,23 @@ pub(crate) fn open(inbound: &Inbound) -> http::Response<Body> {
 /// Answers POST `/messages?session=…`: the answer comes on the stream.
 pub(crate) async fn post(mut inbound: Inbound) -> http::Response<Body> {
     let name = inbound.query_value("session").unwrap_or_default();
+    let unknown =
+        || Problem::new(ProblemType::NotFound, "no stream of that name is open here").into_response();
     let conversation = inbound.gateway.channels().lock().get(&name).cloned();
-    let Some(conversation) = conversation else {
-        return Problem::new(ProblemType::NotFound, "no stream of that name is open here").into_response();
+    if conversation.is_none() && inbound.gateway.replicas().is_none() {
+        return unknown();
+    }
+    let bytes = match crate::rest::json_body(&mut inbound).await {
+        Ok(bytes) => bytes,
+        Err(problem) => return problem.into_response(),
     };
-    match crate::rest::json_body(&mut inbound).await {
-        Ok(bytes) => {
-            conversation.take(bytes).await;
-            body::status_only(StatusCode::ACCEPTED)
-        }
-        Err(problem) => problem.into_response(),
+    if let Some(conversation) = conversation {
+        conversation.take(bytes).await;
+        return body::status_only(StatusCode::ACCEPTED);
+    }
+    inbound.parts.extensions.insert(Whole(bytes));
+    match super::home::answer(&inbound, super::home::of_name(&name)).await {
+        Some(Ok(response)) => response,
+        Some(Err(_)) | None => unknown(),
     }
 }

@@ -11,6 +11,7 @@ use mpe_mcp_protocol::version::{Era, ProtocolVersion};
 
 use super::call::{self, Caller, Operation};
 use super::events::Level;
+use super::home;
 use super::listing::Listed;
 use super::modern::{arguments, invalid, progress_token};
 use super::routing::{self, Relayed};
@@ -19,6 +20,7 @@ use super::sessions::{Session, Token};
 use super::{accepted, passing_meta, reads_streams};
 use crate::json::{Members, ObjectWriter};
 use crate::problem::{Problem, ProblemType};
+use crate::replicas::Whole;
 use crate::service::Inbound;
 use crate::{Body, body};
 
@@ -54,7 +56,7 @@ impl Scope {
     }
 }
 
-fn unknown_session() -> Refusal {
+pub(super) fn unknown_session() -> Refusal {
     Refusal::new(code::INVALID_REQUEST, "the session is unknown or has ended; initialize again")
         .with_status(StatusCode::NOT_FOUND)
 }
@@ -77,7 +79,8 @@ fn handshake(inbound: &Inbound, request: &Request) -> Result<http::Response<Body
     let object =
         |key: &str| params.get(key).filter(|value| Members::of(value).is_some()).map(ToOwned::to_owned);
     let lifetime = inbound.gateway.config().session_lifetime;
-    let token = Token::new(version, object("capabilities"), object("clientInfo"), lifetime);
+    let mut token = Token::new(version, object("capabilities"), object("clientInfo"), lifetime);
+    token.home = home::name(inbound).map(str::to_owned);
 
     let lists = &inbound.view.lists;
     let mut result = ObjectWriter::new();
@@ -109,11 +112,27 @@ pub(crate) async fn request(inbound: Inbound, request: Request) -> http::Respons
 }
 
 async fn answer(inbound: &Inbound, scope: &Scope, request: Request) -> http::Response<Body> {
-    match prepare(inbound, scope, &request) {
-        Ok(Prepared::Answer(answer)) => answer.into_response(Some(&request.id)),
-        Ok(Prepared::Call(caller, operation)) => {
-            call::answer(&inbound.gateway, Arc::clone(&inbound.view), *caller, operation).await
+    // What is subscribed to is heard on the session's listening stream, which is at its home.
+    if matches!(request.method.as_str(), "resources/subscribe" | "resources/unsubscribe") {
+        let home = scope.token.as_ref().and_then(|token| token.home.as_deref());
+        if let Some(answer) = home::answer(inbound, home).await {
+            return answer.unwrap_or_else(|error| {
+                tracing::debug!(%error, "a session's replica cannot be reached; its client begins anew");
+                unknown_session().into_response(Some(&request.id))
+            });
         }
+    }
+    match prepare(inbound, scope, &request) {
+        Ok(Prepared::Answer(answer)) => {
+            // The session's next call may run at any replica.
+            if request.method == "logging/setLevel"
+                && let Some(whole) = inbound.parts.extensions.get::<Whole>()
+            {
+                home::tell_all(inbound, &whole.0).await;
+            }
+            answer.into_response(Some(&request.id))
+        }
+        Ok(Prepared::Call(caller, operation)) => call::answer(inbound, *caller, operation).await,
         // In this era an error is an answer like any other.
         Err(refusal) => refusal.with_status(StatusCode::OK).into_response(Some(&request.id)),
     }
@@ -212,44 +231,55 @@ fn caller(
         request_state: None,
         stream: reads_streams(inbound),
         session: scope.session.clone(),
+        session_id: scope.token.as_ref().map(|token| token.id.clone()),
         deadline: inbound.deadline,
     })
 }
 
 /// Takes a notification. Only a cancel means anything to us; every other one is accepted and done with.
-pub(crate) fn notified(inbound: &Inbound, notification: &Notification) -> http::Response<Body> {
+pub(crate) async fn notified(
+    inbound: &Inbound,
+    notification: &Notification,
+    message: &Bytes,
+) -> http::Response<Body> {
     match Scope::of(inbound) {
         Ok(scope) => {
-            hear(&scope, notification);
+            hear(inbound, &scope, notification, message).await;
             accepted()
         }
         Err(refusal) => refusal.into_response(None),
     }
 }
 
-fn hear(scope: &Scope, notification: &Notification) {
+async fn hear(inbound: &Inbound, scope: &Scope, notification: &Notification, message: &Bytes) {
     let (Some(session), "notifications/cancelled") = (&scope.session, notification.method.as_str()) else {
         return;
     };
     let params = notification.params.as_deref().and_then(Members::of).unwrap_or_default();
     let id = params.get("requestId").and_then(|id| serde_json::from_str(id.get()).ok());
-    if let Some(id) = id {
-        session.cancel(&id);
+    // The id is the client's own and says nothing of where the call runs.
+    if let Some(id) = id
+        && !session.cancel(&id)
+    {
+        home::tell_all(inbound, message).await;
     }
 }
 
 /// Takes the answer to a question of an upstream.
-pub(crate) fn answered(inbound: &Inbound, response: Response) -> http::Response<Body> {
+pub(crate) async fn answered(inbound: &Inbound, response: Response, message: &Bytes) -> http::Response<Body> {
     match Scope::of(inbound) {
         Ok(scope) => {
-            take(&scope, response);
+            take(inbound, &scope, response, message).await;
             accepted()
         }
         Err(refusal) => refusal.into_response(None),
     }
 }
 
-fn take(scope: &Scope, response: Response) {
+async fn take(inbound: &Inbound, scope: &Scope, response: Response, message: &Bytes) {
+    if home::hand_over(inbound, response.id.as_ref(), message).await {
+        return;
+    }
     if let (Some(session), Some(id)) = (&scope.session, &response.id) {
         session.answer(id, response.outcome);
     }
@@ -275,16 +305,17 @@ pub(crate) async fn batch(inbound: Inbound, bytes: &Bytes) -> http::Response<Bod
         return refuse(&format!("an array has 1 to {MAX_BATCH} messages"));
     }
     // The answers of an array come together in one body, so nothing in it can be asked back on a stream.
-    let scope = Scope { session: None, ..scope };
+    let alone = Scope { session: None, ..scope.clone() };
     let mut requests = Vec::new();
     for message in messages {
-        match Message::parse(message.get().as_bytes()) {
+        let text = bytes.slice_ref(message.get().as_bytes());
+        match Message::parse(&text) {
             Ok(Message::Request(request)) if request.method == "initialize" => {
                 return refuse("initialize does not stand in an array");
             }
-            Ok(Message::Request(request)) => requests.push(answer_in_batch(&inbound, &scope, request)),
-            Ok(Message::Notification(notification)) => hear(&scope, &notification),
-            Ok(Message::Response(response)) => take(&scope, response),
+            Ok(Message::Request(request)) => requests.push(answer_in_batch(&inbound, &alone, request)),
+            Ok(Message::Notification(notification)) => hear(&inbound, &scope, &notification, &text).await,
+            Ok(Message::Response(response)) => take(&inbound, &scope, response, &text).await,
             Err(error) => return refuse(&error.message),
         }
     }
@@ -304,7 +335,7 @@ async fn answer_in_batch(inbound: &Inbound, scope: &Scope, request: Request) -> 
         Ok(Prepared::Answer(answer)) => return answer.message(Some(&id)),
         Ok(Prepared::Call(mut caller, operation)) => {
             caller.stream = false;
-            call::answer(&inbound.gateway, Arc::clone(&inbound.view), *caller, operation).await
+            call::answer(inbound, *caller, operation).await
         }
         Err(refusal) => return Answer::from(refusal).message(Some(&id)),
     };

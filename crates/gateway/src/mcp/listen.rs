@@ -3,16 +3,16 @@
 //! Both are bodies that wait; nothing is spawned for them, and dropping the body ends the subscription upstream.
 
 use std::convert::Infallible;
-use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use mpe_engine::upstream::Change;
-use mpe_engine::{EndpointId, Listening};
+use mpe_engine::{CallError, EndpointId, Listening};
+use mpe_mcp_protocol::header::LAST_EVENT_ID;
 use mpe_mcp_protocol::jsonrpc::Id;
 use mpe_mcp_protocol::meta::key::SUBSCRIPTION_ID;
 use serde_json::value::RawValue;
@@ -20,11 +20,14 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::exchange::{KEEP_ALIVE, event, stream_response};
+use super::home;
 use super::legacy::{self, Scope};
 use super::listing::Offers;
 use super::modern::invalid;
-use super::reads_streams;
 use super::rpc::{self, Answer, Refusal, modern_result};
+use super::sessions::Token;
+use super::{reads_streams, replay};
+use crate::guard;
 use crate::json::{Members, ObjectWriter};
 use crate::problem::{Problem, ProblemType};
 use crate::service::{Inbound, LongLived};
@@ -87,6 +90,18 @@ pub(crate) async fn legacy(inbound: &Inbound) -> http::Response<Body> {
         Ok(scope) => scope,
         Err(refusal) => return refusal.into_response(None),
     };
+    if let Some(token) = &scope.token
+        && let Some(event_id) = inbound.parts.headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok())
+    {
+        return take_up(inbound, token, event_id).await;
+    }
+    let home = scope.token.as_ref().and_then(|token| token.home.as_deref());
+    if let Some(answer) = home::stream(inbound, home).await {
+        return answer.unwrap_or_else(|error| {
+            tracing::debug!(%error, "a session's replica cannot be reached; its client begins anew");
+            legacy::unknown_session().into_response(None)
+        });
+    }
     let Some(session) = scope.session.filter(|_| reads_streams(inbound)) else {
         return legacy::method_not_allowed("a stream is served to a session that accepts text/event-stream");
     };
@@ -103,10 +118,29 @@ pub(crate) async fn legacy(inbound: &Inbound) -> http::Response<Body> {
         interest,
         listening,
         uris,
+        arming: None,
         ended: session.listen(),
         draining: gateway.draining().clone(),
     };
     stream(Bytes::from_static(KEEP_ALIVE), listener, gateway.config().keep_alive, place)
+}
+
+/// Answers GET with `Last-Event-ID`: the rest of a call's stream that broke.
+async fn take_up(inbound: &Inbound, token: &Token, event_id: &str) -> http::Response<Body> {
+    let gateway = &inbound.gateway;
+    let lost = || legacy::method_not_allowed("the stream is not kept, or has been forgotten");
+    let home = replay::name_of(event_id).and_then(home::of_name);
+    if let Some(answer) = home::stream(inbound, home).await {
+        return answer.unwrap_or_else(|_| lost());
+    }
+    let found = gateway.replays().and_then(|replays| replays.find(&token.id, event_id));
+    let Some((stream, seen)) = found else { return lost() };
+    let Some(place) = gateway.listener_place() else { return full(gateway).into_response(None) };
+    let config = gateway.config();
+    let body = replay::read(stream, seen, config.poll_after, config.keep_alive);
+    let mut response = stream_response(guard::with(body, place).boxed_unsync());
+    response.extensions_mut().insert(LongLived);
+    response
 }
 
 /// All a legacy session hears of.
@@ -254,6 +288,9 @@ struct Legacy {
     interest: Interest,
     listening: Listening,
     uris: watch::Receiver<Vec<String>>,
+    /// A new ear that is being made. It stands here and not in [`next`](Listener::next), which is dropped whenever the
+    /// stream has to be kept alive.
+    arming: Option<BoxFuture<'static, Result<Listening, CallError>>>,
     ended: CancellationToken,
     draining: CancellationToken,
 }
@@ -263,27 +300,46 @@ impl Listener for Legacy {
         Box::pin(async {
             loop {
                 tokio::select! {
+                    // First, so that what the old ear has heard is told before the new one takes over.
+                    biased;
                     change = self.listening.changes.recv() => return change.map(|change| Tag::None.change(&change)),
                     () = self.draining.cancelled() => return None,
                     // Another GET of the same session took over.
                     () = self.ended.cancelled() => return None,
-                    changed = self.uris.changed() => changed.ok()?,
+                    changed = self.uris.changed() => {
+                        changed.ok()?;
+                        self.listen_anew();
+                    }
+                    armed = armed(&mut self.arming) => {
+                        self.arming = None;
+                        match armed {
+                            Ok(listening) => self.listening = listening,
+                            Err(error) => tracing::debug!(%error, "cannot listen anew"),
+                        }
+                    }
                 }
-                self.listen_anew().await;
             }
         })
     }
 }
 
 impl Legacy {
-    /// Listens for what is subscribed to now. The new ear is there before the old one goes, so nothing falls between.
-    fn listen_anew(&mut self) -> impl Future<Output = ()> + Send {
+    /// Begins to listen for what is subscribed to now. The new ear is there before the old one goes, so nothing falls
+    /// between.
+    fn listen_anew(&mut self) {
         self.interest.uris = self.uris.borrow_and_update().clone();
-        async {
-            match self.gateway.engine().listen(&self.endpoint, self.interest.clone()).await {
-                Ok(listening) => self.listening = listening,
-                Err(error) => tracing::debug!(%error, "cannot listen anew"),
-            }
-        }
+        let (gateway, endpoint, interest) =
+            (self.gateway.clone(), self.endpoint.clone(), self.interest.clone());
+        self.arming = Some(async move { gateway.engine().listen(&endpoint, interest).await }.boxed());
+    }
+}
+
+/// The new ear; waits for ever when none is being made.
+async fn armed(
+    arming: &mut Option<BoxFuture<'static, Result<Listening, CallError>>>,
+) -> Result<Listening, CallError> {
+    match arming {
+        Some(arming) => arming.await,
+        None => std::future::pending().await,
     }
 }

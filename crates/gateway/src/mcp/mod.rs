@@ -9,12 +9,14 @@ pub(crate) mod events;
 pub(crate) mod exchange;
 pub(crate) mod headers;
 pub(crate) mod held;
+pub(crate) mod home;
 pub(crate) mod http_sse;
 pub(crate) mod legacy;
 pub(crate) mod listen;
 pub(crate) mod listing;
 pub(crate) mod modern;
 pub(crate) mod mrtr;
+pub(crate) mod replay;
 pub(crate) mod routing;
 pub(crate) mod rpc;
 pub(crate) mod sessions;
@@ -29,6 +31,7 @@ use serde_json::value::RawValue;
 
 use crate::carrier::Carrier;
 use crate::json::Members;
+use crate::replicas::Whole;
 use crate::service::Inbound;
 use crate::{Body, body};
 use rpc::Refusal;
@@ -61,6 +64,9 @@ async fn post(mut inbound: Inbound) -> http::Response<Body> {
         Ok(bytes) => bytes,
         Err(problem) => return Refusal::from(problem).into_response(None),
     };
+    if inbound.gateway.replicas().is_some() {
+        inbound.parts.extensions.insert(Whole(bytes.clone()));
+    }
     if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
         return legacy::batch(inbound, &bytes).await;
     }
@@ -70,8 +76,8 @@ async fn post(mut inbound: Inbound) -> http::Response<Body> {
     };
     match message {
         Message::Request(request) => answer_request(inbound, request).await,
-        Message::Notification(notification) => legacy::notified(&inbound, &notification),
-        Message::Response(response) => legacy::answered(&inbound, response),
+        Message::Notification(notification) => legacy::notified(&inbound, &notification, &bytes).await,
+        Message::Response(response) => legacy::answered(&inbound, response, &bytes).await,
     }
 }
 

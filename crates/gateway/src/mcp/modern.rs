@@ -63,9 +63,7 @@ pub(crate) async fn request(inbound: Inbound, request: Request) -> http::Respons
     };
     match prepared {
         Prepared::Answer(answer) => answer.into_response(Some(&id)),
-        Prepared::Call(caller, operation) => {
-            call::answer(&inbound.gateway, inbound.view, *caller, operation).await
-        }
+        Prepared::Call(caller, operation) => call::answer(&inbound, *caller, operation).await,
         Prepared::Listen(interest) => listen::modern(&inbound, id, interest).await,
     }
 }
@@ -193,6 +191,7 @@ fn caller(inbound: &Inbound, request: &Request, checked: &Checked<'_>) -> Result
         request_state,
         stream: reads_streams(inbound),
         session: None,
+        session_id: None,
         deadline: inbound.deadline,
     })
 }

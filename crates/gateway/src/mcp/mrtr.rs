@@ -30,6 +30,9 @@ pub(crate) struct State {
     /// The call this replica holds for it.
     #[serde(rename = "h", default, skip_serializing_if = "Option::is_none")]
     pub(crate) held: Option<String>,
+    /// The replica that holds it, where there are several.
+    #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) replica: Option<String>,
     /// Seconds since the epoch after which it is no longer good.
     #[serde(rename = "x")]
     expires: u64,
@@ -43,13 +46,21 @@ impl State {
         lifetime: Duration,
     ) -> Self {
         let expires = now().saturating_add(lifetime.as_secs());
-        Self { upstream: upstream.as_str().to_owned(), upstream_state, digest, held: None, expires }
+        Self {
+            upstream: upstream.as_str().to_owned(),
+            upstream_state,
+            digest,
+            held: None,
+            replica: None,
+            expires,
+        }
     }
 
-    /// The state of a call that is held open here.
-    pub(crate) fn held(handle: String, digest: String, lifetime: Duration) -> Self {
+    /// The state of a call that is held open here, at `replica`.
+    pub(crate) fn held(handle: String, replica: Option<String>, digest: String, lifetime: Duration) -> Self {
         let expires = now().saturating_add(lifetime.as_secs());
-        Self { upstream: String::new(), upstream_state: None, digest, held: Some(handle), expires }
+        let held = Some(handle);
+        Self { upstream: String::new(), upstream_state: None, digest, held, replica, expires }
     }
 
     pub(crate) fn seal(&self, sealer: &Sealer, endpoint: &str) -> String {

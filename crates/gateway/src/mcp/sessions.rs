@@ -48,6 +48,9 @@ pub(crate) struct Token {
     /// `clientInfo` as the client gave it.
     #[serde(rename = "i")]
     pub(crate) client_info: Option<Box<RawValue>>,
+    /// The replica that answered the handshake, where there are several.
+    #[serde(rename = "h", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) home: Option<String>,
     /// Seconds since the epoch after which it is no longer good.
     #[serde(rename = "x")]
     expires: u64,
@@ -95,6 +98,7 @@ impl Token {
             id: random_name(),
             capabilities,
             client_info,
+            home: None,
             expires: now().saturating_add(lifetime.as_secs()),
         }
     }
@@ -202,6 +206,7 @@ impl Session {
         stream: &mpsc::Sender<Emitted>,
         method: &str,
         params: Option<Box<RawValue>>,
+        replica: Option<&str>,
     ) -> Reply {
         struct Forget<'a>(&'a Session, String);
         impl Drop for Forget<'_> {
@@ -210,7 +215,11 @@ impl Session {
             }
         }
 
-        let id = format!("mpe-{}", random_name());
+        // Names the replica that asks, so that an answer that lands elsewhere finds it.
+        let id = match replica {
+            None => format!("mpe-{}", random_name()),
+            Some(replica) => format!("mpe-{}-{replica}", random_name()),
+        };
         let (reply, answer) = oneshot::channel();
         {
             let mut asked = lock(&self.asked);
@@ -252,11 +261,14 @@ impl Session {
         Cancellable { session: Arc::clone(self), id: id.clone(), token }
     }
 
-    /// Cancels the call of that id, if it is under way.
-    pub(crate) fn cancel(&self, id: &Id) {
-        if let Some(token) = lock(&self.running).get(id) {
+    /// Cancels the call of that id. False when it is not under way here.
+    pub(crate) fn cancel(&self, id: &Id) -> bool {
+        let running = lock(&self.running);
+        let token = running.get(id);
+        if let Some(token) = token {
             token.cancel();
         }
+        token.is_some()
     }
 
     /// Subscribes to a resource, or ends that. The session's stream hears of it.
@@ -369,7 +381,7 @@ mod tests {
     async fn a_question_goes_out_on_the_stream_and_its_answer_comes_back() {
         let session = Sessions::default().of(&token(Duration::from_secs(60))).unwrap();
         let (stream, mut sent) = mpsc::channel(4);
-        let asking = session.ask(&stream, "roots/list", None);
+        let asking = session.ask(&stream, "roots/list", None, None);
         let answering = async {
             let Some(Emitted::Message(message)) = sent.recv().await else { panic!("no question") };
             let Ok(Message::Request(request)) = Message::parse(&message) else { panic!("no request") };
@@ -385,7 +397,7 @@ mod tests {
     async fn a_question_nobody_answers_ends() {
         let session = Sessions::default().of(&token(Duration::from_secs(60))).unwrap();
         let (stream, _sent) = mpsc::channel(4);
-        assert!(session.ask(&stream, "roots/list", None).await.is_err());
+        assert!(session.ask(&stream, "roots/list", None, None).await.is_err());
     }
 
     #[test]

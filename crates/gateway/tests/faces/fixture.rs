@@ -32,6 +32,8 @@ pub(crate) struct Scripted {
     pub(crate) changes: Mutex<Option<mpsc::Sender<Change>>>,
     pub(crate) watched: Mutex<Vec<String>>,
     pub(crate) more_tools: AtomicBool,
+    /// It takes its time before it agrees to watch resources.
+    pub(crate) is_slow_to_watch: AtomicBool,
     /// It lists tools only to who declares sampling.
     pub(crate) is_shy: AtomicBool,
 }
@@ -133,8 +135,13 @@ impl Upstream for Scripted {
     }
 
     fn watch_resources(&self, uris: Vec<String>, _: Instant) -> BoxFuture<'_, Vec<String>> {
-        self.watched.lock().unwrap().clone_from(&uris);
-        Box::pin(async { uris })
+        Box::pin(async move {
+            if self.is_slow_to_watch.load(Ordering::SeqCst) {
+                tokio::time::sleep(Duration::from_millis(400)).await;
+            }
+            self.watched.lock().unwrap().clone_from(&uris);
+            uris
+        })
     }
 }
 
@@ -237,7 +244,28 @@ impl Fixture {
         Self::over(Scripted::default(), change).await
     }
 
+    /// With room for that many calls at its upstream at a time, and none to wait.
+    pub(crate) async fn limited(max_in_flight: usize) -> Self {
+        Self::built(
+            Scripted::default(),
+            |_| {},
+            |upstream| {
+                upstream.limits.max_in_flight = max_in_flight;
+                upstream.limits.max_waiting = 0;
+            },
+        )
+        .await
+    }
+
     pub(crate) async fn over(upstream: Scripted, change: impl FnOnce(&mut GatewayConfig)) -> Self {
+        Self::built(upstream, change, |_| {}).await
+    }
+
+    async fn built(
+        upstream: Scripted,
+        change: impl FnOnce(&mut GatewayConfig),
+        configure: impl FnOnce(&mut UpstreamConfig),
+    ) -> Self {
         let upstream = Arc::new(upstream);
         let mut config = GatewayConfig::default();
         let view = EndpointView {
@@ -254,8 +282,10 @@ impl Fixture {
         };
         config.endpoints.insert(EndpointId::default(), view);
         change(&mut config);
-        let upstreams =
-            vec![UpstreamConfig::new("up", Target::Custom(Arc::clone(&upstream) as Arc<dyn Upstream>))];
+        let target = Target::Custom(Arc::clone(&upstream) as Arc<dyn Upstream>);
+        let mut up = UpstreamConfig::new("up", target);
+        configure(&mut up);
+        let upstreams = vec![up];
         let other = vec![UpstreamConfig::new("up", Target::Custom(Arc::new(Scripted::default())))];
         let engine = Engine::builder()
             .endpoint(EndpointConfig::new(EndpointId::default(), upstreams))

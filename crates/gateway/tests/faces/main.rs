@@ -14,6 +14,7 @@ mod mcp_listen;
 mod mcp_modern;
 mod mcp_resources;
 mod plan;
+mod replicas;
 mod rest;
 mod rest_extras;
 mod serve;

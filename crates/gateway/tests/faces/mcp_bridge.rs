@@ -60,6 +60,52 @@ async fn a_held_call_expires() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_person_may_take_longer_than_the_upstreams_timeout() {
+    let fixture = Fixture::new().await;
+    let first = fixture.modern("tools/call", ask(json!({}))).await.json()["result"].clone();
+    tokio::time::sleep(Duration::from_secs(5 * 60)).await;
+    let key = first["inputRequests"].as_object().unwrap().keys().next().unwrap();
+    let retry =
+        ask(json!({"requestState": first["requestState"], "inputResponses": {key: {"action": "accept"}}}));
+    let second = fixture.modern("tools/call", retry).await.json();
+    assert_eq!(second["result"]["content"][0]["text"], r#"answered {"action":"accept"}"#, "{second}");
+
+    // The clock goes on once nobody is asked any more.
+    let hang = json!({
+        "name": "hang", "arguments": {},
+        "_meta": {"io.modelcontextprotocol/clientCapabilities": {"elicitation": {}}},
+    });
+    let began = tokio::time::Instant::now();
+    let answer = fixture.modern("tools/call", hang).await;
+    assert!(answer.body.contains("did not answer in time"), "{}", answer.body);
+    assert!(began.elapsed() < Duration::from_secs(120));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_does_not_wait_for_people() {
+    let fixture = Fixture::new().await;
+    let held = fixture.modern("tools/call", ask(json!({}))).await.json();
+    assert_eq!(held["result"]["resultType"], "input_required", "{held}");
+    let began = tokio::time::Instant::now();
+    fixture.gateway.begin_drain();
+    let refused = fixture.modern("tools/call", ask(json!({}))).await.json();
+    assert_eq!(refused["error"]["code"], -32603, "{refused}");
+    fixture.gateway.engine().close(Duration::from_secs(30)).await;
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_wait_for_a_person_take_no_place_from_others() {
+    let fixture = Fixture::limited(2).await;
+    for _ in 0..8 {
+        let held = fixture.modern("tools/call", ask(json!({}))).await.json();
+        assert_eq!(held["result"]["resultType"], "input_required", "{held}");
+    }
+    let plain = fixture.modern("tools/call", json!({"name": "plain", "arguments": {}})).await.json();
+    assert_eq!(plain["result"]["content"][0]["text"], "plain words", "{plain}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_state_is_ours_between_us_and_the_client_and_theirs_behind() {
     let fixture = Fixture::new().await;
     let call = |extra: Value| {

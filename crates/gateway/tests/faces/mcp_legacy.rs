@@ -156,3 +156,73 @@ async fn an_unknown_method_is_an_error_with_status_200() {
     let answer: Answer = fixture.legacy(Some(&session), "no/such", json!({})).await;
     assert_eq!((answer.status, &answer.json()["error"]["code"]), (200, &json!(-32601)));
 }
+
+/// One POST of a call whose answer is read by hand.
+async fn streamed(fixture: &Fixture, session: &str, tool: &str) -> mpe_gateway::Body {
+    let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {
+        "name": tool, "arguments": {}, "_meta": {"progressToken": "p"},
+    }});
+    let request = legacy_request(Some(session)).body(crate::fixture::body(&call.to_string())).unwrap();
+    fixture.gateway.handle(request).await.into_body()
+}
+
+fn last_event_id(text: &str) -> String {
+    text.lines().filter_map(|line| line.strip_prefix("id: ")).next_back().expect("an id").to_owned()
+}
+
+fn take_up(session: &str, event_id: &str) -> http::Request<&'static str> {
+    let request = http::Request::get("/mcp").header("mcp-session-id", session);
+    request.header("accept", "text/event-stream").header("last-event-id", event_id).body("").unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_broke_is_taken_up_where_it_broke() {
+    let fixture = Fixture::with(|config| config.resume_buffer = Some(1 << 20)).await;
+    let session = fixture.initialize(LATEST, json!({})).await;
+    let mut body = streamed(&fixture, &session, "progress").await;
+    let mut seen = String::new();
+    while !seen.contains(r#""progress":1"#) {
+        let frame = body.frame().await.unwrap().unwrap();
+        seen.push_str(std::str::from_utf8(&frame.into_data().unwrap()).unwrap());
+    }
+    assert!(seen.starts_with("id: 0:") && seen.contains("retry: "), "primed first: {seen}");
+    drop(body);
+    let rest = fixture.send(take_up(&session, &last_event_id(&seen))).await;
+    assert_eq!(rest.body.matches(r#""progress":"#).count(), 2, "{}", rest.body);
+    assert!(rest.body.contains("done"), "{}", rest.body);
+    assert_eq!(fixture.upstream.calls().len(), 1, "taken up, not run again");
+    // Another session's events are nobody else's.
+    let other = fixture.initialize(LATEST, json!({})).await;
+    assert_eq!(fixture.send(take_up(&other, &last_event_id(&seen))).await.status, 405);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_call_is_polled_for_where_the_operator_wants_that() {
+    let fixture = Fixture::with(|config| {
+        config.resume_buffer = Some(1 << 20);
+        config.poll_after = Some(Duration::from_secs(5));
+        config.hold_head = Duration::from_secs(1);
+    })
+    .await;
+    let session = fixture.initialize(LATEST, json!({})).await;
+    let body = streamed(&fixture, &session, "slow").await;
+    let mut heard = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
+    let mut n_polls = 0;
+    while !heard.contains("at last") {
+        assert!(!heard.contains("result"), "closed without an answer: {heard}");
+        heard = fixture.send(take_up(&session, &last_event_id(&heard))).await.body;
+        n_polls += 1;
+    }
+    assert!((2..8).contains(&n_polls), "{n_polls}");
+    assert_eq!(fixture.upstream.calls().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_kept_unless_the_operator_asks() {
+    let fixture = Fixture::new().await;
+    let session = fixture.initialize(LATEST, json!({})).await;
+    let body = streamed(&fixture, &session, "progress").await;
+    let text = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
+    assert!(text.contains("done") && !text.contains("id: 0:"), "{text}");
+    assert_eq!(fixture.send(take_up(&session, "0:nothing")).await.status, 405);
+}

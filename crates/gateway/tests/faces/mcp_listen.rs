@@ -1,5 +1,7 @@
 //! Streams that tell of changes.
 
+use std::time::Duration;
+
 use http_body_util::BodyExt;
 use mpe_engine::upstream::Change;
 use serde_json::{Value, json};
@@ -101,6 +103,24 @@ async fn a_legacy_session_hears_on_its_get_stream_what_it_subscribed_to() {
     // A second GET takes over from the first.
     let _second = fixture.gateway.handle(get()).await;
     assert!(stream.frame().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_survives_that_the_stream_is_kept_alive_meanwhile() {
+    let slow = crate::fixture::Scripted { is_slow_to_watch: true.into(), ..Default::default() };
+    let fixture = Fixture::over(slow, |config| config.keep_alive = Duration::from_millis(100)).await;
+    let session = fixture.initialize("2025-11-25", json!({})).await;
+    let request = http::Request::get("/mcp").header("mcp-session-id", &session);
+    let request = request.header("accept", "text/event-stream").body(body("")).unwrap();
+    let mut stream = fixture.gateway.handle(request).await.into_body();
+    fixture.legacy(Some(&session), "resources/subscribe", json!({"uri": "test://a"})).await;
+    let changing = async {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        fixture.upstream.announce(Change::Resource("test://a".to_owned()));
+    };
+    let hearing = tokio::time::timeout(Duration::from_secs(10), next_event(&mut stream));
+    let (event, ()) = tokio::join!(hearing, changing);
+    assert_eq!(event.expect("it hears of it")["params"], json!({"uri": "test://a"}));
 }
 
 #[tokio::test(start_paused = true)]

@@ -94,3 +94,62 @@ async fn a_connection_that_outlasts_the_drain_is_cut() {
     let end = tokio::time::timeout(Duration::from_secs(10), stream.read(&mut heard)).await;
     assert!(matches!(end, Ok(Ok(0) | Err(_))), "still open after serve has returned: {end:?}");
 }
+
+/// An HTTP/2 client whose windows stay shut: nothing of an answer's body fits.
+async fn shut_windows(served: &Served) -> hyper::client::conn::http2::SendRequest<Full<Bytes>> {
+    let stream = TcpStream::connect(served.address).await.unwrap();
+    let (sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+        .initial_stream_window_size(0)
+        .handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_its_stream_unread_loses_it_and_the_place_comes_back() {
+    let fixture = Fixture::with(|config| {
+        config.write_timeout = Duration::from_millis(300);
+        config.max_requests = 1;
+    })
+    .await;
+    let served = serve(&fixture).await;
+    let mut sender = shut_windows(&served).await;
+    let uri = format!("http://{}/tools/echo", served.address);
+    let request = http::Request::post(uri).body(Full::new(Bytes::from_static(b"{\"a\":1}"))).unwrap();
+    let unread = sender.send_request(request).await.unwrap();
+    assert_eq!(unread.status(), 200);
+    assert_eq!(fixture.get("/livez").await.status, 503, "the only place is taken");
+    let reset = tokio::time::timeout(Duration::from_secs(20), unread.into_body().collect()).await;
+    assert!(reset.expect("the stream ends").is_err(), "it is reset, not finished");
+    assert_eq!(fixture.get("/livez").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_its_connection_loses_it_and_the_place_comes_back() {
+    let fixture = Fixture::with(|config| {
+        config.write_timeout = Duration::from_millis(300);
+        config.max_requests = 1;
+        config.max_body_bytes = 64 << 20;
+    })
+    .await;
+    let served = serve(&fixture).await;
+    let mut stream = TcpStream::connect(served.address).await.unwrap();
+    // The echo is larger than any socket's buffers.
+    let body = format!("{{\"a\":\"{}\"}}", "x".repeat(32 << 20));
+    let head =
+        format!("POST /tools/echo HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n", body.len());
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(body.as_bytes()).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(20), async {
+        while fixture.upstream.calls().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        while fixture.get("/livez").await.status == 503 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .expect("the place comes back");
+}

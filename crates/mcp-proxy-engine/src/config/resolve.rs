@@ -167,6 +167,7 @@ impl Source {
             for (target, span) in [
                 (&mut gateway.header_timeout, http.header_timeout),
                 (&mut gateway.body_timeout, http.body_timeout),
+                (&mut gateway.write_timeout, http.write_timeout),
                 (&mut gateway.hold_head, http.hold_head),
                 (&mut gateway.keep_alive, http.keep_alive),
                 (&mut gateway.session_lifetime, http.session_lifetime),
@@ -175,8 +176,18 @@ impl Source {
                 set(target, span.map(Span::get));
             }
             set(&mut gateway.page_size, http.page_size.map(Count::get));
+            gateway.resume_buffer =
+                http.resume_buffer.map(|size| usize::try_from(size.get()).unwrap_or(usize::MAX));
+            gateway.poll_after = http.poll_after.map(Span::get);
+            if http.poll_after.is_some() && http.resume_buffer.is_none() {
+                self.report(
+                    &KeyPath::of(["http", "poll_after"]),
+                    "needs `resume_buffer`, or what a client comes back for is gone",
+                );
+            }
         }
         gateway.secret = self.secret(config.session_secret.as_ref());
+        gateway.replicas = self.replicas(config);
         set(&mut gateway.drain, config.drain.map(Span::get));
         gateway.check_mcp_arguments = config.check_mcp_arguments;
         gateway.allowed_hosts.clone_from(&config.allowed_hosts);
@@ -239,6 +250,46 @@ impl Source {
             );
         }
         Some(bytes.into())
+    }
+
+    fn replicas(&mut self, config: &Config) -> Option<mpe_gateway::Replicas> {
+        let replicas = config.replicas.as_ref()?;
+        let path = KeyPath::of(["replicas"]);
+        if config.session_secret.is_none() {
+            self.report(&path, "needs `session_secret`, the same at every replica");
+        }
+        let mut peers = std::collections::HashMap::new();
+        for (key, name) in std::iter::once((path.key("name"), &replicas.name))
+            .chain(replicas.peers.keys().map(|name| (path.key("peers").key(name.as_str()), name)))
+        {
+            let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+            if name.is_empty() || name.len() > 64 || !name.chars().all(is_plain) {
+                self.report(&key, "expected 1 to 64 letters, digits, `_`, `-` or `.`");
+            }
+        }
+        for (name, url) in &replicas.peers {
+            let uri = url.parse::<Uri>().ok().filter(|uri| {
+                matches!(uri.scheme_str(), Some("http" | "https"))
+                    && uri.path() == "/"
+                    && uri.query().is_none()
+            });
+            match uri {
+                Some(uri) => drop(peers.insert(name.clone(), uri)),
+                None => self.report(
+                    &path.key("peers").key(name.as_str()),
+                    "expected a URL without a path, such as `http://10.0.0.7:8080`",
+                ),
+            }
+        }
+        match crate::peers::Peers::new(config.tls.as_ref().map(|tls| self.tls(tls)).unwrap_or_default()) {
+            Ok(forward) => {
+                Some(mpe_gateway::Replicas { name: replicas.name.clone(), peers, forward: Arc::new(forward) })
+            }
+            Err(error) => {
+                self.report(&path, format!("connections to other replicas cannot be made: {error}"));
+                None
+            }
+        }
     }
 
     fn check_endpoint_id(&mut self, path: &KeyPath, id: &str) {

@@ -90,6 +90,10 @@ pub struct Config {
     /// replica. Default: fresh randomness, so that they end with the process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session_secret: Option<Secret>,
+    /// The other replicas behind the same balancer, so that it needs no sticky sessions. Needs `session_secret`. Default:
+    /// this one is alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<Replicas>,
     /// Check the arguments of known tools over MCP too. Default: no, the server's own answer is what an MCP client
     /// expects.
     pub check_mcp_arguments: bool,
@@ -387,6 +391,18 @@ pub struct Limits {
     pub max_listeners: Option<Count>,
 }
 
+/// The replicas of one deployment. What only one of them can answer (a session's listening stream, a call that waits for
+/// its client's answer) is forwarded to it.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Replicas {
+    /// This one's name: 1 to 64 letters, digits, `_`, `-` or `.`, such as `${HOSTNAME}`.
+    pub name: String,
+    /// Where the others reach each replica, by its name: `http://10.0.0.7:8080`. Its own entry is not used, so that all can
+    /// have the same table.
+    pub peers: IndexMap<String, String>,
+}
+
 /// Patience and page sizes of the HTTP face.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -397,12 +413,24 @@ pub struct HttpFace {
     /// How long the body of a request may take. Default: 30 s.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body_timeout: Option<Span>,
+    /// How long a client may leave unread what is ready for it, before its connection or its HTTP/2 stream is cut. Default:
+    /// 60 s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub write_timeout: Option<Span>,
     /// How long an MCP answer may wait for its first message before its stream is opened. Default: 5 s.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hold_head: Option<Span>,
     /// The pause after which a quiet stream gets a comment line. Default: 15 s.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_alive: Option<Span>,
+    /// Bytes kept of the streams of calls by clients of 2025-11-25, over all of them, so that one that breaks can be taken up
+    /// again (`Last-Event-ID`). Default: nothing is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resume_buffer: Option<Size>,
+    /// With `resume_buffer`: close such a stream after this time and let its client come back for the rest, so that long
+    /// calls hold no connections. Default: it stays open.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub poll_after: Option<Span>,
     /// Items on one page of an MCP list. Default: 1000.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub page_size: Option<Count>,
