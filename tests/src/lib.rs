@@ -3,12 +3,14 @@
 //! Read a test first; the fixtures are written so that a test says what it arranges and what it expects, and nothing
 //! else. Everything listens on the loopback interface, on ports of its own, and ends when dropped.
 
+mod balancer;
 mod gateway;
 mod http;
 mod mcp;
 mod server;
 mod tls;
 
+pub use balancer::Balancer;
 pub use gateway::{GatewayBuilder, RunningGateway, gateway};
 pub use http::{Answer, Http};
 pub use mcp::{Era, McpClient, McpError};

@@ -11,6 +11,7 @@ mod fuzz;
 mod interop;
 mod layering;
 mod life;
+mod replicas;
 mod requests;
 mod retries;
 mod storm;
