@@ -16,6 +16,9 @@ use crate::workspace::{cargo, scratch, target};
 /// How the driver knows the revision: it is told, or it finds out.
 const MODES: [(&str, &str); 2] = [("pinned", ""), ("auto", " --auto")];
 
+/// Failures that are known, each with its reason.
+const EXPECTED: &str = "client-expected-failures.json";
+
 /// Runs every scenario of every revision in both modes.
 ///
 /// # Errors
@@ -25,12 +28,12 @@ pub(super) fn run(given: &Given, revisions: &[&str]) -> anyhow::Result<Vec<Strin
         bail!("no mode `{unknown}`; there are pinned and auto");
     }
     let n_jobs: usize = given.value("--jobs").unwrap_or("2").parse().context("--jobs takes a number")?;
-    let (suite, expected) = (Suite::install()?, Expected::read()?);
+    let (suite, expected) = (Suite::install()?, Expected::read(EXPECTED)?);
     let driver = driver()?;
     let results = scratch("conformance-client")?;
     let mut lost = Vec::new();
     for revision in revisions {
-        let mut scenarios = suite.scenarios(revision)?;
+        let mut scenarios = suite.scenarios(revision, "client")?;
         if let Some(beginning) = given.value("--scenario") {
             scenarios.retain(|scenario| scenario.name.starts_with(beginning));
         }

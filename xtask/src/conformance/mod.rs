@@ -3,20 +3,22 @@
 //! Three legs: `server` (the suite in front of the gateway), `proxy` (the suite behind it) and `client` (the suite
 //! against our upstream client alone, OAuth included).
 //!
-//! `server` and `proxy` need a rig, a folder with `upstream.sh` (a reference server), `run-server.sh URL REVISION` (the
-//! suite as client of URL) and `run-client.sh --proxy COMMAND REVISION` (the suite as upstream of what COMMAND starts).
-//! Each ends with status 0 when every required scenario passed, 1 when one was lost. `client` brings the suite itself.
+//! `server` and `client` bring the suite and a server of their own. `proxy` needs a rig, and `server` uses one where it is: a
+//! folder with `upstream.sh` (a reference server), `run-server.sh URL REVISION` (the suite as client of URL) and
+//! `run-client.sh --proxy COMMAND REVISION` (the suite as upstream of what COMMAND starts), each of which prints its count
+//! as JSON with `--json`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command as Process;
 
 use anyhow::{Context as _, bail};
 
 use crate::flags::{Command, Flag, Given};
-use crate::workspace::{binary, scratch, target};
+use crate::workspace::{binary, root, target};
 
 mod client;
 mod proxy;
+mod results;
 mod server;
 mod suite;
 mod verdict;
@@ -26,7 +28,11 @@ pub(crate) const COMMAND: Command = Command {
     summary: "Runs the official MCP conformance suite against the server face, the whole proxy, the upstream client.",
     operands: "[server|proxy|client]...",
     flags: &[
-        Flag { name: "--rig", value: Some("DIR"), help: "The scripts that run the legs server and proxy." },
+        Flag {
+            name: "--rig",
+            value: Some("DIR"),
+            help: "Scripts with another reference server; default: ../shared/conformance, where it is.",
+        },
         Flag {
             name: "--revision",
             value: Some("DATE"),
@@ -35,7 +41,27 @@ pub(crate) const COMMAND: Command = Command {
         Flag {
             name: "--upstream-era",
             value: Some("ERA"),
-            help: "The reference server's: both, modern or legacy.",
+            help: "server: only what speaks both, legacy or modern behind; default: each.",
+        },
+        Flag {
+            name: "--carrier",
+            value: Some("NAME"),
+            help: "server: only http or pipe behind; default: each.",
+        },
+        Flag {
+            name: "--reference",
+            value: Some("NAME"),
+            help: "server: only own or rig; default: own, and the rig's where it is.",
+        },
+        Flag {
+            name: "--product",
+            value: Some("FILE"),
+            help: "server, proxy: this binary of the product; default: it is built.",
+        },
+        Flag {
+            name: "--all",
+            value: None,
+            help: "server, proxy: scenarios that do not count for the suite count, too.",
         },
         Flag {
             name: "--mode",
@@ -55,12 +81,10 @@ const REVISIONS: [&str; 2] = ["2026-07-28", "2025-11-25"];
 /// Every leg, in the order they run.
 const LEGS: [&str; 3] = ["server", "proxy", "client"];
 
-/// What the legs with a rig need.
+/// What needs a rig.
 struct Rig {
     scripts: PathBuf,
     binary: PathBuf,
-    logs: PathBuf,
-    era: String,
 }
 
 fn conformance(given: &Given) -> anyhow::Result<()> {
@@ -79,47 +103,50 @@ fn conformance(given: &Given) -> anyhow::Result<()> {
         bail!("no leg `{unknown}`; there are {}", LEGS.join(", "));
     }
     let rig = match legs.iter().any(|leg| *leg != "client") {
-        true => Some(Rig::new(given)?),
+        true => Rig::find(given)?,
         false => None,
     };
     let mut lost = Vec::new();
     for leg in legs {
-        if leg == "client" {
-            lost.extend(client::run(given, &revisions)?);
-            continue;
-        }
-        let rig = rig.as_ref().expect("made when one of these legs was asked for");
-        for revision in &revisions {
-            println!("conformance: {leg}, {revision}");
-            let outcome = match leg {
-                "server" => server::run(rig, revision),
-                _ => proxy::run(rig, revision),
-            };
-            if let Err(error) = outcome {
-                println!("conformance: {leg}, {revision} FAILED: {error:#}");
-                lost.push(format!("{leg} {revision}"));
+        match (leg, &rig) {
+            ("client", _) => lost.extend(client::run(given, &revisions)?),
+            ("server", rig) => lost.extend(server::run(given, rig.as_ref(), &revisions)?),
+            (_, Some(rig)) => {
+                for revision in &revisions {
+                    lost.extend(proxy::run(given, rig, revision)?);
+                }
             }
+            (_, None) if given.operands().is_empty() => println!("proxy: left out, there is no rig"),
+            (_, None) => bail!("the leg proxy needs --rig DIR, the folder with run-client.sh"),
         }
     }
     if !lost.is_empty() {
-        bail!("lost: {}", lost.join(", "));
+        bail!("lost:\n  {}", lost.join("\n  "));
     }
     Ok(())
+}
+
+/// The product's binary.
+fn product(given: &Given) -> anyhow::Result<PathBuf> {
+    match given.value("--product") {
+        Some(file) => PathBuf::from(file).canonicalize().with_context(|| format!("no product at {file}")),
+        None => binary(),
+    }
 }
 
 // === impl Rig ===
 
 impl Rig {
-    fn new(given: &Given) -> anyhow::Result<Self> {
-        let Some(scripts) = given.value("--rig") else {
-            bail!(
-                "the legs server and proxy need --rig DIR, the folder with run-server.sh, run-client.sh and \
-                 upstream.sh; the leg client needs none"
-            );
+    /// The one that is named, or the one that lies beside us.
+    fn find(given: &Given) -> anyhow::Result<Option<Self>> {
+        let beside = root().join("..").join("shared").join("conformance");
+        let scripts = match given.value("--rig") {
+            Some(named) => PathBuf::from(named),
+            None if beside.join("run-server.sh").exists() => beside,
+            None => return Ok(None),
         };
-        let scripts = Path::new(scripts).canonicalize().with_context(|| format!("no rig at {scripts}"))?;
-        let era = given.value("--upstream-era").unwrap_or("both").to_owned();
-        Ok(Self { scripts, binary: binary()?, logs: scratch("conformance")?, era })
+        let scripts = scripts.canonicalize().with_context(|| format!("no rig at {}", scripts.display()))?;
+        Ok(Some(Self { scripts, binary: product(given)? }))
     }
 
     /// One of the rig's scripts, with its cache below `target`.

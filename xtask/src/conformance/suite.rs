@@ -15,7 +15,7 @@ pub(super) struct Suite {
     node: Node,
 }
 
-/// One scenario of a revision's client leg.
+/// One scenario of a revision's leg.
 #[derive(Clone, Debug)]
 pub(super) struct Scenario {
     pub(super) name: String,
@@ -30,12 +30,12 @@ impl Suite {
         Ok(Self { node: Node::install_from("conformance", "conformance-suite")? })
     }
 
-    /// The client leg's scenarios, those that count first.
+    /// The scenarios of a leg, `server` or `client`, those that count first.
     ///
     /// # Errors
     /// When the suite does not know the revision.
-    pub(super) fn scenarios(&self, revision: &str) -> anyhow::Result<Vec<Scenario>> {
-        let listed = output(self.node.command("scenarios.mjs").arg(revision))?;
+    pub(super) fn scenarios(&self, revision: &str, leg: &str) -> anyhow::Result<Vec<Scenario>> {
+        let listed = output(self.node.command("scenarios.mjs").args([revision, leg]))?;
         let listed: Value = serde_json::from_str(&listed).context("the list of scenarios is no JSON")?;
         let scenario = |entry: &Value| {
             Some(Scenario {
@@ -51,6 +51,14 @@ impl Suite {
             .collect()
     }
 
+    /// Runs the whole server leg against `url`; what it found goes below `out`.
+    pub(super) fn server(&self, url: &str, revision: &str, out: &Path) -> Process {
+        let mut command = self.node.command("node_modules/@modelcontextprotocol/conformance/dist/index.js");
+        command.args(["server", "--url", url, "--requirements", revision]);
+        command.args(["--timeout", SERVER_TIMEOUT_MS, "-o"]).arg(out);
+        command
+    }
+
     /// Runs one scenario; what it found goes below `out`.
     pub(super) fn client(&self, driver: &str, scenario: &str, revision: &str, out: &Path) -> Process {
         let mut command = self.node.command("node_modules/@modelcontextprotocol/conformance/dist/index.js");
@@ -62,3 +70,6 @@ impl Suite {
 
 /// How long the driver may take for one scenario.
 const TIMEOUT_MS: &str = "60000";
+
+/// How long a server may take for one answer.
+const SERVER_TIMEOUT_MS: &str = "30000";

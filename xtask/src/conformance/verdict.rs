@@ -26,8 +26,10 @@ struct Entry {
     scenario: String,
     /// `None`: every revision.
     revision: Option<String>,
-    /// `None`: every mode.
+    /// `None`: every mode. Of the leg `server`: the reference server and the era it speaks.
     mode: Option<String>,
+    /// Only a run with `--all` looks at it.
+    is_not_scored: bool,
     reason: String,
 }
 
@@ -88,7 +90,7 @@ fn checks_below(folder: &Path) -> anyhow::Result<Option<PathBuf>> {
     Ok(None)
 }
 
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(300).collect()
 }
 
@@ -99,12 +101,12 @@ fn last_line(text: &str) -> &str {
 // === impl Expected ===
 
 impl Expected {
-    /// Reads `tests/conformance/client-expected-failures.json`.
+    /// Reads a list of `tests/conformance`.
     ///
     /// # Errors
     /// When an entry has no scenario or no reason.
-    pub(super) fn read() -> anyhow::Result<Self> {
-        let file = root().join("tests").join("conformance").join("client-expected-failures.json");
+    pub(super) fn read(file: &str) -> anyhow::Result<Self> {
+        let file = root().join("tests").join("conformance").join(file);
         let text =
             std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
         Self::parse(&text).with_context(|| format!("{}", file.display()))
@@ -121,19 +123,42 @@ impl Expected {
             if reason.trim().is_empty() {
                 bail!("`{scenario}` needs a reason");
             }
-            entries.push(Entry { scenario, revision: text("revision"), mode: text("mode"), reason });
+            let is_not_scored = entry["not_scored"] == true;
+            let (revision, mode) = (text("revision"), text("mode"));
+            entries.push(Entry { scenario, revision, mode, is_not_scored, reason });
         }
         Ok(Self { entries })
     }
 
     /// Why this scenario is known to fail here.
-    fn reason(&self, scenario: &str, revision: &str, mode: &str) -> Option<&str> {
+    pub(super) fn reason(&self, scenario: &str, revision: &str, mode: &str) -> Option<&str> {
         let applies = |entry: &&Entry| {
             entry.scenario == scenario
                 && entry.revision.as_deref().is_none_or(|only| only == revision)
                 && entry.mode.as_deref().is_none_or(|only| only == mode)
         };
         self.entries.iter().find(applies).map(|entry| entry.reason.as_str())
+    }
+
+    /// What contradicts the list in a run that lost these scenarios: one that is not on it, or an entry for this revision
+    /// and mode that passes. Entries for scenarios that do not count are left alone unless `counts_all`.
+    pub(super) fn contradictions(
+        &self,
+        lost: &[&str],
+        revision: &str,
+        mode: &str,
+        counts_all: bool,
+    ) -> Vec<String> {
+        let unlisted = lost.iter().filter(|name| self.reason(name, revision, mode).is_none());
+        let stale = self.entries.iter().filter(|entry| {
+            entry.revision.as_deref() == Some(revision)
+                && entry.mode.as_deref() == Some(mode)
+                && (counts_all || !entry.is_not_scored)
+                && !lost.contains(&entry.scenario.as_str())
+        });
+        let unlisted = unlisted.map(|name| (*name).to_owned());
+        let stale = stale.map(|entry| format!("{} passes; take it off the list", entry.scenario));
+        unlisted.chain(stale).collect()
     }
 
     /// Prints one run's count and every scenario that did not pass; returns what contradicts the list: a failure that

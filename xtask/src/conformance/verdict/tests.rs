@@ -35,6 +35,20 @@ fn whatever_the_suite_is_lenient_about_is_a_fault() {
 }
 
 #[test]
+fn a_run_contradicts_the_list_by_what_is_not_on_it_and_by_what_passes() {
+    let list = r#"[
+        {"scenario":"known","revision":"r","mode":"rig legacy","reason":"why"},
+        {"scenario":"passes","revision":"r","mode":"rig legacy","reason":"why"},
+        {"scenario":"extra","revision":"r","mode":"rig legacy","not_scored":true,"reason":"why"}
+    ]"#;
+    let expected = Expected::parse(list).unwrap();
+    let found = expected.contradictions(&["known", "new"], "r", "rig legacy", false);
+    assert_eq!(found, ["new", "passes passes; take it off the list"]);
+    assert_eq!(expected.contradictions(&[], "r", "rig legacy", true).len(), 3);
+    assert_eq!(expected.contradictions(&["known"], "r", "rig both", false), ["known"]);
+}
+
+#[test]
 fn unlisted_failures_and_stale_entries_both_contradict_the_list() {
     let list = r#"[{"scenario":"known","mode":"auto","reason":"why"},{"scenario":"stale","reason":"why"}]"#;
     let expected = Expected::parse(list).unwrap();
