@@ -1,4 +1,4 @@
-//! `cargo xtask soak`: very many exchanges through the connection pool, many cut short, and whether anything piles up.
+//! `cargo xtask soak`: very many exchanges, processes and sessions, and whether anything piles up.
 
 use crate::flags::{Command, Given};
 use crate::process::run;
@@ -6,7 +6,8 @@ use crate::workspace::cargo;
 
 pub(crate) const COMMAND: Command = Command {
     name: "soak",
-    summary: "Runs 100,000 exchanges with random cancellations in release mode; fails if memory, descriptors or tasks rise.",
+    summary: "Runs 100,000 exchanges with random cancellations, starts 10,000 processes and opens 100,000 sessions anew, in release \
+              mode; fails if memory, descriptors, tasks or processes rise. `--only exchanges|processes|sessions`: one of them.",
     operands: "[FLAGS OF THE SOAK]",
     flags: &[],
     forwards: true,

@@ -17,6 +17,7 @@ mod message;
 mod process;
 mod report;
 mod scenario;
+mod soak;
 mod transport;
 mod upstream;
 mod yardstick;
@@ -51,8 +52,11 @@ enum Command {
     /// One measurement of `transport-memory`.
     #[command(hide = true)]
     TransportMemoryCell(transport::MemoryCellOptions),
-    /// Very many exchanges, many cut short, and whether anything piles up.
-    Soak(transport::SoakOptions),
+    /// The HTTP server of `soak`.
+    #[command(hide = true)]
+    SessionServer(soak::SessionServerOptions),
+    /// The same thing very many times over, and whether anything piles up.
+    Soak(soak::Options),
     /// The server of `transport`.
     #[command(hide = true)]
     TransportServer(transport::ServerOptions),
@@ -63,6 +67,11 @@ enum Command {
 }
 
 fn main() -> anyhow::Result<()> {
+    // It is started ten thousand times: before anything that takes time.
+    let mut arguments = std::env::args().skip(1);
+    if arguments.next().as_deref() == Some(soak::STDIO_SERVER) {
+        return soak::run_stdio_server(&arguments.collect::<Vec<_>>());
+    }
     // One worker: each process has one core to itself where cores can be pinned.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match Arguments::parse().command {
@@ -74,7 +83,8 @@ fn main() -> anyhow::Result<()> {
         Command::TransportClient(options) => runtime.block_on(transport::run_client(options)),
         Command::TransportMemory(options) => runtime.block_on(transport::run_memory(options)),
         Command::TransportMemoryCell(options) => runtime.block_on(transport::run_memory_cell(options)),
-        Command::Soak(options) => runtime.block_on(transport::run_soak(options)),
+        Command::SessionServer(options) => runtime.block_on(soak::run_session_server(options)),
+        Command::Soak(options) => runtime.block_on(soak::run(options)),
         Command::TransportServer(options) => runtime.block_on(transport::run_server(options)),
         Command::Upstream(options) => runtime.block_on(upstream::run(options)),
         Command::Yardstick(options) => runtime.block_on(yardstick::run(options)),

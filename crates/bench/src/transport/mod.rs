@@ -20,7 +20,7 @@ use crate::process::{self, Process};
 pub use client::{Client, ClientOptions, Shape, Wire, run as run_client};
 pub use memory::{MemoryCellOptions, MemoryOptions, run as run_memory, run_cell as run_memory_cell};
 pub use server::{ServerOptions, run as run_server};
-pub use soak::{SoakOptions, run as run_soak};
+pub use soak::{SoakOptions, resident_kib, run as run_soak};
 
 /// What to measure.
 #[derive(Debug, clap::Args)]

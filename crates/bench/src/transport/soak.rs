@@ -1,4 +1,4 @@
-//! `mpe-bench soak`: very many exchanges, many of them cut short at a random moment, and whether anything piles up.
+//! `mpe-bench soak --only exchanges`: very many exchanges, many of them cut short at a random moment, and whether anything piles up.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,16 +17,13 @@ use tokio::task::JoinSet;
 use crate::process::{self, Process};
 
 /// How long to soak.
-#[derive(Debug, clap::Args)]
+#[derive(Debug)]
 pub struct SoakOptions {
     /// Exchanges in all.
-    #[arg(long, default_value_t = 100_000)]
     pub exchanges: u64,
     /// Exchanges in flight.
-    #[arg(long, default_value_t = 128)]
     pub in_flight: usize,
     /// Write the series there.
-    #[arg(long)]
     pub json: Option<PathBuf>,
 }
 
