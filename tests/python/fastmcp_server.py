@@ -41,5 +41,29 @@ def unicode(text: str) -> dict[str, str]:
     return {"text": text, "reversed": text[::-1]}
 
 
+@mcp.resource("station://all", mime_type="application/json")
+def stations() -> str:
+    """Every station."""
+    return '["Zürich", "Bern"]'
+
+
+@mcp.resource("station://picture", mime_type="image/png")
+def picture() -> bytes:
+    """A resource that is no text."""
+    return bytes(range(16))
+
+
+@mcp.resource("station://{name}/state")
+def state(name: str) -> str:
+    """One station's state."""
+    return f"{name} is well"
+
+
+@mcp.prompt
+def forecast(city: str) -> str:
+    """Asks for a forecast."""
+    return f"What will the weather be in {city}?"
+
+
 if __name__ == "__main__":
     mcp.run(transport="http", host="127.0.0.1", port=int(sys.argv[1]), path="/mcp", show_banner=False)

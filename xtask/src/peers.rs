@@ -1,7 +1,7 @@
 //! `cargo xtask peers`: real MCP servers behind the product, official clients in front of it.
 //!
-//! Each server is listed and called twice by the official TypeScript client (`tests/node/compare.mjs`): directly, and
-//! through the product, in both eras. Whatever differs fails. The official inspector's CLI then does the same once
+//! Each server is listed, called and read twice by the official TypeScript client (`tests/node/compare.mjs`): directly,
+//! and through the product, in both eras. Whatever differs fails. The official inspector's CLI then does the same once
 //! more with its own eyes.
 
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::http;
 use crate::node::Node;
 use crate::process::{Server, free_port, output, run};
 use crate::python::Python;
-use crate::workspace::{binary, root, scratch};
+use crate::workspace::{binary, cargo, root, scratch, target};
 
 pub(crate) const COMMAND: Command = Command {
     name: "peers",
@@ -32,10 +32,14 @@ const ERAS: [&str; 2] = ["modern", "legacy"];
 /// One arrangement: a name for the report, and what it does.
 type Scenario = (&'static str, fn(&Bench) -> anyhow::Result<()>);
 
-const SCENARIOS: [Scenario; 6] = [
+const SCENARIOS: [Scenario; 10] = [
     ("everything", everything_over_http),
+    ("everything-sse", everything_over_sse),
+    ("everything-stdio", everything_over_pipes),
     ("fastmcp", fastmcp_over_http),
     ("filesystem", filesystem_over_pipes),
+    ("rmcp", rmcp_over_http),
+    ("rmcp-stdio", rmcp_over_pipes),
     ("time", time_over_pipes),
     ("two-servers", two_servers_in_one_file),
     ("inspector", inspector_in_front),
@@ -46,6 +50,8 @@ struct Bench {
     binary: PathBuf,
     node: Node,
     python: Python,
+    /// The server of `tests/examples/rmcp-server.rs`.
+    rmcp: PathBuf,
     folder: PathBuf,
 }
 
@@ -59,6 +65,7 @@ fn peers(given: &Given) -> anyhow::Result<()> {
         binary: binary()?,
         node: Node::install()?,
         python: Python::install()?,
+        rmcp: rmcp()?,
         folder: scratch("peers")?,
     };
     let mut lost = Vec::new();
@@ -87,6 +94,39 @@ fn everything_over_http(bench: &Bench) -> anyhow::Result<()> {
     bench.compare_in_both_eras("everything", &url, &[&url])?;
     drop(server);
     Ok(())
+}
+
+/// The transport of 2024-11-05: a stream to hear, another address to talk to.
+fn everything_over_sse(bench: &Bench) -> anyhow::Result<()> {
+    let port = free_port()?;
+    let mut command = everything(&bench.node, "sse", port);
+    let server = Server::start("everything-sse", &mut command, port, &bench.folder)?;
+    let url = format!("http://127.0.0.1:{port}/sse");
+    bench.compare_in_both_eras("everything", &format!("sse:{url}"), &[&url])?;
+    drop(server);
+    Ok(())
+}
+
+fn everything_over_pipes(bench: &Bench) -> anyhow::Result<()> {
+    let script = bench.node.package("@modelcontextprotocol/server-everything/dist/index.js");
+    let command = [bench.node.program().to_string_lossy(), script.to_string_lossy(), "stdio".into()];
+    let command = command.map(std::borrow::Cow::into_owned);
+    bench.compare_over_pipes("everything", &command, &[])
+}
+
+fn rmcp_over_http(bench: &Bench) -> anyhow::Result<()> {
+    let port = free_port()?;
+    let mut command = Process::new(&bench.rmcp);
+    command.arg(port.to_string());
+    let server = Server::start("rmcp", &mut command, port, &bench.folder)?;
+    let url = format!("http://127.0.0.1:{port}/mcp");
+    bench.compare_in_both_eras("rmcp", &url, &[&url])?;
+    drop(server);
+    Ok(())
+}
+
+fn rmcp_over_pipes(bench: &Bench) -> anyhow::Result<()> {
+    bench.compare_over_pipes("rmcp", &[bench.rmcp.to_string_lossy().into_owned()], &[])
 }
 
 fn filesystem_over_pipes(bench: &Bench) -> anyhow::Result<()> {
@@ -177,6 +217,16 @@ fn same_tools(direct: &Value, through: &Value, era: &str) -> anyhow::Result<()> 
     }
 }
 
+/// The server written with `rmcp`, built.
+fn rmcp() -> anyhow::Result<PathBuf> {
+    // In CI everything is built; see `binary`.
+    if std::env::var_os("CI").is_none() {
+        run(cargo().args(["build", "--quiet", "--package", "mpe-tests", "--example", "rmcp-server"]))?;
+    }
+    let name = Path::new("rmcp-server").with_extension(std::env::consts::EXE_EXTENSION);
+    Ok(target().join("debug").join("examples").join(name))
+}
+
 // === impl Bench ===
 
 impl Bench {
@@ -210,23 +260,26 @@ impl Bench {
     }
 
     fn compare_in_both_eras(&self, server: &str, direct: &str, arguments: &[&str]) -> anyhow::Result<()> {
-        let (gateway, through) = self.gateway(server, arguments)?;
         for era in ERAS {
+            // What a call leaves behind in a session is not to be found by the next era.
+            let (gateway, through) = self.gateway(server, arguments)?;
             self.compare(server, direct, &through, era, &[])?;
+            gateway.stop()?;
         }
-        gateway.stop()
+        Ok(())
     }
 
     /// The same command, started once by the client itself and once by the product.
     fn compare_over_pipes(&self, server: &str, command: &[String], more: &[&str]) -> anyhow::Result<()> {
         let mut arguments = vec!["--"];
         arguments.extend(command.iter().map(String::as_str));
-        let (gateway, through) = self.gateway(server, &arguments)?;
         let direct = json!(command).to_string();
         for era in ERAS {
+            let (gateway, through) = self.gateway(server, &arguments)?;
             self.compare(server, &direct, &through, era, more)?;
+            gateway.stop()?;
         }
-        gateway.stop()
+        Ok(())
     }
 
     fn compare(
