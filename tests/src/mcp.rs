@@ -8,7 +8,7 @@ use http::{Method, Request};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use crate::{Answer, Http};
+use crate::{Answer, Http, Spec};
 
 const MODERN: &str = "2026-07-28";
 const LEGACY: &str = "2025-11-25";
@@ -75,6 +75,7 @@ impl McpClient {
             "clientInfo": { "name": "mpe-tests", "version": "1.0.0" },
         });
         let answer = self.http.send(self.message("initialize", &params.to_string(), Some(0))).await;
+        self.judge("initialize", &answer);
         self.session = Some(answer.header("mcp-session-id").to_owned()).filter(|session| !session.is_empty());
         self.introduction = outcome(&answer).expect("initialize");
         let accepted = self.http.send(self.message("notifications/initialized", "{}", None)).await;
@@ -92,7 +93,24 @@ impl McpClient {
     /// One request, with the whole HTTP answer.
     pub async fn exchange(&self, method: &str, params: &str) -> Answer {
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
-        self.http.send(self.message(method, params, Some(id))).await
+        let answer = self.http.send(self.message(method, params, Some(id))).await;
+        self.judge(method, &answer);
+        answer
+    }
+
+    /// Holds every message of an answer against the schema of our revision. What is no message at all is for the test
+    /// to judge.
+    fn judge(&self, method: &str, answer: &Answer) {
+        let revision = match self.era {
+            Era::Legacy => LEGACY,
+            Era::Modern => MODERN,
+        };
+        let Some(spec) = Spec::of(revision) else { return };
+        for message in messages(answer).filter(|message| message.get("jsonrpc").is_some()) {
+            if let Err(why) = spec.judge_any(method, &message) {
+                panic!("asking {method} brings {why}");
+            }
+        }
     }
 
     /// Calls a tool; the arguments go out as written.
@@ -176,6 +194,16 @@ fn with_meta(params: &str) -> String {
     let rest = params.trim_start().strip_prefix('{').expect("params are an object");
     let comma = if rest.trim_start().starts_with('}') { "" } else { "," };
     format!(r#"{{"_meta":{meta}{comma}{rest}"#)
+}
+
+/// The body, or every event of a stream, where it is JSON.
+fn messages(answer: &Answer) -> impl Iterator<Item = Value> {
+    let text = String::from_utf8_lossy(&answer.body);
+    let texts: Vec<_> = match answer.header("content-type").starts_with("text/event-stream") {
+        true => text.lines().filter_map(|line| line.strip_prefix("data:")).map(str::to_owned).collect(),
+        false => vec![text.into_owned()],
+    };
+    texts.into_iter().filter_map(|text| serde_json::from_str(&text).ok())
 }
 
 /// The message with an id: the body, or the last event of a stream that is a response.

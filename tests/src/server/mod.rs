@@ -68,6 +68,8 @@ struct Shared {
     listening: Listening,
     journal: Journal,
     faults: Mutex<VecDeque<Fault>>,
+    /// What was sent here and does not fit the schema of its revision.
+    misfits: Mutex<Vec<String>>,
     accepted: AtomicUsize,
     open: AtomicUsize,
 }
@@ -156,6 +158,7 @@ impl ServerBuilder {
             listening: self.listening,
             journal: Journal::default(),
             faults: Mutex::default(),
+            misfits: Mutex::default(),
             accepted: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
         };
@@ -240,6 +243,10 @@ impl Drop for Server {
     fn drop(&mut self) {
         if let Some(running) = &self.running {
             running.abort();
+        }
+        if !std::thread::panicking() {
+            let misfits = self.shared.misfits.lock().expect("no panic under the lock");
+            assert!(misfits.is_empty(), "the server was sent\n{}", misfits.join("\n"));
         }
     }
 }

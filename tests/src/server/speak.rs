@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::journal::{Exchange, Fate};
 use super::{Fault, Offer, Shared};
+use crate::Spec;
 
 const MODERN: &str = "2026-07-28";
 const LEGACY: &str = "2025-11-25";
@@ -81,9 +82,11 @@ pub(super) async fn answer(
     if head.method != Method::POST {
         return Ok(status(StatusCode::METHOD_NOT_ALLOWED));
     }
-    let Ok(message) = serde_json::from_slice::<Message>(&body.to_bytes()) else {
+    let body = body.to_bytes();
+    let Ok(message) = serde_json::from_slice::<Message>(&body) else {
         return Ok(status(StatusCode::BAD_REQUEST));
     };
+    judge(&connection.shared, &body);
     let params: Params =
         message.params.as_deref().and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
     let entry = connection.shared.journal.begin(Exchange {
@@ -98,6 +101,17 @@ pub(super) async fn answer(
     let response = respond(&connection, &head.headers, message, params).await;
     entry.answered();
     Ok(response)
+}
+
+/// Holds what we are sent against the schema of the revision it is written in; the test fails when the server is dropped.
+fn judge(shared: &Shared, body: &[u8]) {
+    let Ok(message) = serde_json::from_slice::<Value>(body) else { return };
+    let is_modern = message["params"]["_meta"].get("io.modelcontextprotocol/protocolVersion").is_some();
+    let spec = Spec::of(if is_modern { MODERN } else { LEGACY });
+    if let Some(Err(why)) = spec.filter(|_| message.get("method").is_some()).map(|spec| spec.judge(&message))
+    {
+        shared.misfits.lock().expect("no panic under the lock").push(why);
+    }
 }
 
 async fn respond(
