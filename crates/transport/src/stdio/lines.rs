@@ -115,6 +115,22 @@ impl LineReader {
     }
 }
 
+/// Every line of an output that is read in these chunks, as [`LineReader::next`] would give them: for tests that have no
+/// process.
+pub fn lines_of<'a>(
+    chunks: impl IntoIterator<Item = &'a [u8]>,
+    max_line_bytes: usize,
+) -> Vec<Result<Bytes, Error>> {
+    let mut splitter = Splitter::new(max_line_bytes);
+    let mut lines = Vec::new();
+    for chunk in chunks {
+        splitter.buffer.extend_from_slice(chunk);
+        lines.extend(std::iter::from_fn(|| splitter.next_line()));
+    }
+    lines.extend(splitter.finish().map(Err));
+    lines
+}
+
 async fn read_line(
     stream: &mut (impl AsyncRead + Unpin),
     splitter: &mut Splitter,

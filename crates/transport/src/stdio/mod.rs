@@ -6,5 +6,5 @@ mod lines;
 mod process;
 mod tail;
 
-pub use lines::{LineReader, LineWriter};
+pub use lines::{LineReader, LineWriter, lines_of};
 pub use process::{InheritEnv, StdioConfig, StdioProcess};
