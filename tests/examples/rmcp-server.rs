@@ -1,6 +1,7 @@
 //! A server written with `rmcp`, the official Rust SDK, for `cargo xtask peers`: `rmcp-server PORT` serves Streamable
 //! HTTP in both eras, `rmcp-server` without a port its pipes. Its answers are always the same.
 
+use std::io::{Read as _, Write as _};
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -19,6 +20,7 @@ use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, Stream
 use rmcp::{ErrorData, ServerHandler, ServiceExt as _};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, ReadHalf, WriteHalf};
 use tokio::net::TcpListener;
 
 #[derive(Clone)]
@@ -173,12 +175,42 @@ async fn serve_http(port: u16) -> anyhow::Result<()> {
     }
 }
 
+/// Our standard input and output. Threads of their own move the bytes, as Tokio's would, whose feature for that nothing
+/// else in the workspace needs.
+fn pipes() -> (ReadHalf<DuplexStream>, WriteHalf<DuplexStream>) {
+    let (ours, theirs) = tokio::io::duplex(1 << 16);
+    let (mut said, mut heard) = tokio::io::split(theirs);
+    let runtime = tokio::runtime::Handle::current();
+    let input = runtime.clone();
+    std::thread::spawn(move || {
+        let mut stdin = std::io::stdin().lock();
+        let mut chunk = [0; 4096];
+        // An end and an error are the same to the server: nothing more comes.
+        while let Ok(n_read @ 1..) = stdin.read(&mut chunk) {
+            if input.block_on(heard.write_all(&chunk[..n_read])).is_err() {
+                return;
+            }
+        }
+        std::process::exit(0);
+    });
+    std::thread::spawn(move || {
+        let mut stdout = std::io::stdout().lock();
+        let mut chunk = [0; 4096];
+        while let Ok(n_read @ 1..) = runtime.block_on(said.read(&mut chunk)) {
+            if stdout.write_all(&chunk[..n_read]).and_then(|()| stdout.flush()).is_err() {
+                return;
+            }
+        }
+    });
+    tokio::io::split(ours)
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     match std::env::args().nth(1) {
         Some(port) => serve_http(port.parse().context("the port is no number")?).await,
         None => {
-            let running = Weather.serve((tokio::io::stdin(), tokio::io::stdout())).await?;
+            let running = Weather.serve(pipes()).await?;
             running.waiting().await?;
             Ok(())
         }

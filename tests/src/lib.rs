@@ -8,6 +8,7 @@ mod gateway;
 mod http;
 mod mcp;
 mod server;
+mod spec;
 mod tls;
 
 pub use balancer::Balancer;
@@ -15,6 +16,7 @@ pub use gateway::{GatewayBuilder, RunningGateway, gateway};
 pub use http::{Answer, Http};
 pub use mcp::{Era, McpClient, McpError};
 pub use server::{Exchange, Fate, Fault, Script, Server, ServerBuilder, server, tool};
+pub use spec::{REVISIONS, Spec};
 pub use tls::Authority;
 
 /// How long a fixture waits for something that must happen. Long, because it only matters when a test fails anyway.

@@ -77,11 +77,16 @@ impl Spec {
         let stem = request.strip_suffix("Request").unwrap_or(&request);
         let whole = format!("{stem}ResultResponse");
         if self.has(&whole) {
-            return self.judge_as(&whole, response);
+            self.judge_as(&whole, response)?;
         }
-        let result = format!("{stem}Result");
-        let result = if self.has(&result) { result } else { "EmptyResult".to_owned() };
-        self.judge_as(&result, &response["result"])
+        let result = &response["result"];
+        // Where either may come, the schema takes anything for the one that asks for input.
+        if result["resultType"] == "input_required" {
+            return self.judge_as("InputRequiredResult", result);
+        }
+        let name = format!("{stem}Result");
+        let name = if self.has(&name) { name } else { "EmptyResult".to_owned() };
+        self.judge_as(&name, result)
     }
 
     /// Judges any message: a response is one to `method`.

@@ -48,7 +48,7 @@ fn fuzz(given: &Given) -> anyhow::Result<()> {
     if let Some(only) = only.filter(|only| *only != FACE && !TARGETS.contains(only)) {
         bail!("no target `{only}`; there are {}, {FACE}", TARGETS.join(", "));
     }
-    let is_wanted = |name| only.is_none_or(|only| only == name);
+    let is_wanted = |name: &str| only.is_none_or(|only| only == name);
     let wanted: Vec<_> = TARGETS.into_iter().filter(|name| is_wanted(name)).collect();
     if !wanted.is_empty() {
         let folder = build()?;

@@ -95,6 +95,29 @@ pub struct UpstreamConfig {
     pub breaker: BreakerConfig,
     /// Which answers are used more than once. Default: none.
     pub reuse: ReuseConfig,
+    /// When a server that is a child process runs.
+    pub process: ProcessConfig,
+}
+
+/// When a child process runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ProcessConfig {
+    /// What starts it. Default: the engine.
+    pub start: Start,
+    /// It is stopped when no call has used it for so long, and nobody waits for updates of its resources; the next call
+    /// starts it again. Its tools stay listed meanwhile. Default: never.
+    pub idle_stop: Option<Duration>,
+}
+
+/// What starts a child process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Start {
+    /// The engine's start, and its regular listing after the process has ended by itself.
+    #[default]
+    Eager,
+    /// A call. Listing starts it only while nothing is known of what it offers, and leaves it running for 5 s.
+    OnDemand,
 }
 
 /// How a tool is shown instead of how its server describes it.
@@ -207,6 +230,7 @@ impl UpstreamConfig {
             retry: RetryConfig::default(),
             breaker: BreakerConfig::default(),
             reuse: ReuseConfig::default(),
+            process: ProcessConfig::default(),
         }
     }
 }

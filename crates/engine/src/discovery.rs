@@ -5,6 +5,8 @@
 //! 2. Then wait for the first of: the refresh interval, a change that the server announces (waiting a moment for more of
 //!    them), or somebody who asks.
 //!
+//! A process that sleeps (idle, or started on demand) is left alone by 2. until a call wakes it or somebody asks.
+//!
 //! No upstream waits for another, and no call waits for a discovery.
 
 use std::sync::Arc;
@@ -72,7 +74,11 @@ impl Discovery {
             let asked = *self.wanted.borrow_and_update();
             let announced = std::mem::take(&mut ear.heard);
             let before = self.tenant.view().snapshot.catalogue.digests;
-            let next = Instant::now() + ear.open_during(self.once()).await;
+            let next = Instant::now()
+                + match announced.is_empty() && self.lets_sleep(asked) {
+                    true => jittered(self.handle.config.refresh),
+                    false => ear.open_during(self.once()).await,
+                };
             self.handle.done.send_replace(asked);
             if !announced.is_empty() {
                 self.tenant.is_published().await;
@@ -85,6 +91,11 @@ impl Discovery {
                 () = ear.hears_of_a_list() => ear.open_during(sleep(DEBOUNCE)).await,
             }
         }
+    }
+
+    /// Whether the server sleeps and need not be woken: what it offers is known, and nobody asks for more.
+    fn lets_sleep(&self, asked: u64) -> bool {
+        asked == *self.handle.done.borrow() && self.handle.is_known() && self.handle.link.is_asleep()
     }
 
     /// Tells listeners what the server announced and the catalogue does not show: something else may have changed than

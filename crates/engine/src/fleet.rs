@@ -258,6 +258,7 @@ impl Fleet {
             old.config.target == config.target
                 && old.config.era == config.era
                 && old.config.credentials == config.credentials
+                && old.config.process == config.process
         });
         let link = match same_server {
             Some(old) => Arc::clone(&old.link),

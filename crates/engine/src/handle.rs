@@ -120,6 +120,12 @@ impl Handle {
         self.lock().listing.clone()
     }
 
+    /// Whether it is known what the server offers under this configuration.
+    pub(crate) fn is_known(&self) -> bool {
+        let standing = self.lock();
+        standing.listing.is_some() && standing.state != UpstreamState::Discovering
+    }
+
     /// What it brings into the catalogue now.
     pub(crate) fn share(&self) -> Share {
         let Standing { state, listing } = self.lock().clone();

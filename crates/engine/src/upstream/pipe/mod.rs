@@ -17,6 +17,7 @@ use mpe_transport::Sent;
 use mpe_transport::stdio::LineWriter;
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
@@ -76,6 +77,7 @@ pub(super) struct Pipe {
     pub(super) announcing: tokio::sync::Mutex<Announcing>,
     /// A call has been answered: the process is not one that only starts and dies.
     has_answered: AtomicBool,
+    opened: Instant,
     notices: Arc<Notices>,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -86,6 +88,14 @@ struct Calls {
     open: HashMap<Id, Call>,
     /// Set once, when the process is gone; says why.
     ended: Option<Ended>,
+    /// Requests that hold a [`Turn`].
+    n_turns: usize,
+    /// When the last turn ended; `None`: none has.
+    last_turn: Option<Instant>,
+    /// When the last one ended that was more than to learn what the server offers.
+    last_use: Option<Instant>,
+    /// It was ended because nobody used it, not because anything went wrong.
+    was_idle: bool,
 }
 
 #[derive(Clone)]
@@ -98,6 +108,21 @@ struct Call {
     reply: oneshot::Sender<Result<Outcome, UpstreamError>>,
     asides: mpsc::Sender<Aside>,
     wants_logs: bool,
+}
+
+/// Keeps a channel from ending for idleness while a request is under way.
+pub(super) struct Turn {
+    pipe: Arc<Pipe>,
+    is_use: bool,
+}
+
+/// How long a channel may be idle.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Idleness {
+    /// After its last use.
+    pub(super) after_use: Option<Duration>,
+    /// After anything else, if it has not been used at all.
+    pub(super) unused: Option<Duration>,
 }
 
 /// A request that was written. Dropping it before the reply tells the server that it is cancelled.
@@ -131,6 +156,7 @@ impl Pipe {
             level: tokio::sync::Mutex::new(None),
             announcing: tokio::sync::Mutex::default(),
             has_answered: AtomicBool::new(false),
+            opened: Instant::now(),
             notices: Arc::clone(notices),
             stop,
             tasks: tasks.clone(),
@@ -148,6 +174,62 @@ impl Pipe {
     /// Returns what it was before.
     pub(super) fn mark_answered(&self) -> bool {
         self.has_answered.load(Ordering::Relaxed) || self.has_answered.swap(true, Ordering::Relaxed)
+    }
+
+    /// How long ago it was opened.
+    pub(super) fn age(&self) -> Duration {
+        self.opened.elapsed()
+    }
+
+    /// What the process last wrote to its standard error; empty while it runs.
+    pub(super) fn last_words(&self) -> String {
+        self.calls().ended.as_ref().map(|ended| ended.stderr.clone()).unwrap_or_default()
+    }
+
+    /// Whether it was ended by [`Pipe::idle`].
+    pub(super) fn was_idle(&self) -> bool {
+        self.calls().was_idle
+    }
+
+    /// To be held during a request. `None`: the channel has ended. `is_use`: it counts as a reason to keep the channel.
+    pub(super) fn enter(self: &Arc<Self>, is_use: bool) -> Option<Turn> {
+        let mut calls = self.calls();
+        if calls.ended.is_some() || self.stop.is_cancelled() {
+            return None;
+        }
+        calls.n_turns += 1;
+        Some(Turn { pipe: Arc::clone(self), is_use })
+    }
+
+    /// Resolves once nobody has used the channel for so long; it lets nobody in any more then.
+    ///
+    /// Cancel safe: nothing has been decided before it resolves.
+    pub(super) async fn idle(&self, limits: Idleness) {
+        // How often to look. Looking costs less than being told of every turn.
+        let Some(shortest) = limits.after_use.into_iter().chain(limits.unused).min() else {
+            return std::future::pending().await;
+        };
+        loop {
+            let now = Instant::now();
+            let next = {
+                let mut calls = self.calls();
+                let until = match calls.last_use {
+                    Some(at) => limits.after_use.map(|limit| at + limit),
+                    None => limits.unused.map(|limit| calls.last_turn.unwrap_or(self.opened) + limit),
+                };
+                match until {
+                    Some(until) if until <= now && calls.n_turns == 0 => {
+                        calls.was_idle = true;
+                        let message = "the process was stopped: nobody used it".to_owned();
+                        calls.ended = Some(Ended { message, stderr: String::new() });
+                        return;
+                    }
+                    Some(until) if until > now => until,
+                    Some(_) | None => now + shortest,
+                }
+            };
+            sleep_until(next).await;
+        }
     }
 
     /// Cancelled when the channel shall end.
@@ -218,8 +300,8 @@ impl Pipe {
 
     /// Adds what the process last wrote to its standard error: the reason why it does not answer stands there.
     pub(super) fn explain(&self, mut error: UpstreamError) -> UpstreamError {
-        let ended = self.calls().ended.clone();
-        if let Some(stderr) = ended.map(|ended| ended.stderr).filter(|stderr| !stderr.is_empty()) {
+        let stderr = self.last_words();
+        if !stderr.is_empty() {
             error.message = format!("{}; its last words: {stderr}", error.message);
         }
         error
@@ -394,6 +476,20 @@ impl Ended {
     }
 }
 
+// === impl Turn ===
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut calls = self.pipe.calls();
+        calls.n_turns -= 1;
+        let now = Some(Instant::now());
+        calls.last_turn = now;
+        if self.is_use {
+            calls.last_use = now;
+        }
+    }
+}
+
 // === impl Waiting ===
 
 impl Waiting {
@@ -429,3 +525,6 @@ impl Drop for Waiting {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,17 +15,18 @@ use mpe_mcp_protocol::version::{Era, ProtocolVersion};
 use mpe_transport::Sent;
 use mpe_transport::stdio::StdioConfig;
 use secrecy::{ExposeSecret, SecretString};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
 
 use super::error::verdict_error;
-use super::pipe::{Host, Outcome, Pipe, Waiting, announce, call};
+use super::pipe::{Host, Idleness, Outcome, Pipe, Turn, Waiting, announce, call};
 use super::{
     Change, Introduction, Notices, Upstream, UpstreamError, UpstreamReply, UpstreamRequest, message,
 };
+use crate::config::{ProcessConfig, Start};
 use crate::{Asking, CallContext, CallErrorKind, CallEvents};
 
 mod process;
@@ -51,10 +52,13 @@ pub struct StdioTarget<'a> {
     pub cwd: Option<&'a Path>,
     /// The revision to speak; `None`: found out.
     pub pinned: Option<ProtocolVersion>,
+    /// When it runs.
+    pub process: &'a ProcessConfig,
 }
 
 struct Inner {
     config: StdioConfig,
+    process: ProcessConfig,
     pinned: Option<ProtocolVersion>,
     found: ArcSwapOption<Found>,
     /// One process shared by all calls that declare nothing, and one for each set of capabilities a legacy server is
@@ -73,8 +77,8 @@ struct Inner {
 }
 
 /// The process for one set of capabilities.
-#[derive(Default)]
 struct Slot {
+    capabilities: Arc<str>,
     current: ArcSwapOption<Pipe>,
     /// Held while the process is started and introduced.
     starting: tokio::sync::Mutex<()>,
@@ -83,6 +87,8 @@ struct Slot {
     exclusive: tokio::sync::Mutex<()>,
     /// Calls that wait for it.
     n_waiting: AtomicUsize,
+    /// Keeps the process while somebody wants to hear of resources.
+    watching: Mutex<Option<Turn>>,
 }
 
 /// Counts a call that waits for its turn.
@@ -102,6 +108,10 @@ const MAX_PROCESSES: usize = 8;
 const ARMING: Duration = Duration::from_secs(2);
 /// Resources watched at once, at most.
 const MAX_WATCHED: usize = 1024;
+/// A process started on demand to learn what it offers is kept for so long: more may be asked of it.
+const UNUSED: Duration = Duration::from_secs(5);
+/// Processes that one request may find idle just when it wants to use them.
+const MAX_IDLED: usize = 3;
 /// What the shared process is told we can do.
 const NO_CAPABILITIES: &str = "{}";
 
@@ -118,6 +128,7 @@ impl StdioUpstream {
         Self {
             inner: Arc::new(Inner {
                 config,
+                process: target.process.clone(),
                 pinned: target.pinned,
                 found: ArcSwapOption::empty(),
                 slots: Mutex::default(),
@@ -141,7 +152,7 @@ impl Upstream for StdioUpstream {
                 // A process that ended may come back as a newer version of itself.
                 self.inner.found.store(None);
             }
-            self.inner.pipe(&slot, NO_CAPABILITIES, deadline).await?;
+            self.inner.pipe(&slot, deadline).await?;
             let found = self.inner.found.load_full();
             let found = found.ok_or_else(|| lost("the process ended while it introduced itself"))?;
             Ok(Introduction {
@@ -172,10 +183,10 @@ impl Upstream for StdioUpstream {
                     Some(turn.map_err(|_| UpstreamError::deadline(Sent::No, "its turn"))?)
                 }
             };
-            let pipe = self.inner.pipe(&slot, capabilities, request.deadline).await?;
+            let (pipe, _kept) = self.inner.turn(&slot, &request).await?;
             let answered = call::request(&*self.inner, &pipe, version, &request);
             let asking = request.context.events.as_deref().and_then(CallEvents::asking);
-            match asking.filter(|_| turn.is_some()) {
+            let reply = match asking.filter(|_| turn.is_some()) {
                 None => answered.await,
                 Some(asking) => tokio::select! {
                     answered = answered => answered,
@@ -183,7 +194,11 @@ impl Upstream for StdioUpstream {
                         Err(UpstreamError::deadline(Sent::Maybe, "an answer of the caller, while other calls waited"))
                     }
                 },
+            }?;
+            if is_use(&request.method) {
+                self.inner.served(&pipe);
             }
+            Ok(reply)
         })
     }
 
@@ -201,16 +216,29 @@ impl Upstream for StdioUpstream {
         Box::pin(async move {
             let wanted: BTreeSet<String> = uris.into_iter().take(MAX_WATCHED).collect();
             self.inner.watched().clone_from(&wanted);
+            let Ok(slot) = self.inner.slot(NO_CAPABILITIES) else { return Vec::new() };
+            if self.is_asleep() && !wanted.is_empty() {
+                // Only a process that runs can tell of updates. Starting it arms it.
+                let _ = self.inner.pipe(&slot, deadline).await;
+            }
             // A process that does not run is told when it starts.
-            let Some(pipe) = self.inner.slot(NO_CAPABILITIES).ok().and_then(|slot| slot.live()) else {
-                return Vec::new();
-            };
+            let Some(pipe) = slot.live() else { return Vec::new() };
+            slot.keep(&pipe, !wanted.is_empty());
             let armed = announce::arm(&*self.inner, &pipe, &wanted, deadline).await;
             armed.unwrap_or_else(|error| {
                 debug!(%error, "the process does not announce updates");
                 Vec::new()
             })
         })
+    }
+
+    fn is_asleep(&self) -> bool {
+        let Ok(slot) = self.inner.slot(NO_CAPABILITIES) else { return false };
+        match slot.current.load_full() {
+            Some(pipe) if !pipe.is_closed() => false,
+            Some(pipe) => pipe.was_idle() || self.inner.process.start == Start::OnDemand,
+            None => self.inner.process.start == Start::OnDemand,
+        }
     }
 
     fn close(&self, deadline: Instant) -> BoxFuture<'_, ()> {
@@ -254,6 +282,17 @@ impl Drop for Queued<'_> {
 }
 
 impl Slot {
+    fn new(capabilities: &str) -> Self {
+        Self {
+            capabilities: Arc::from(capabilities),
+            current: ArcSwapOption::empty(),
+            starting: tokio::sync::Mutex::new(()),
+            exclusive: tokio::sync::Mutex::new(()),
+            n_waiting: AtomicUsize::new(0),
+            watching: Mutex::new(None),
+        }
+    }
+
     /// Ends when the call that has the process should leave it to others: a caller may think for minutes, or never come
     /// back, and only one call at a time can be asked.
     async fn gives_way(&self, asking: &Asking) {
@@ -270,6 +309,21 @@ impl Slot {
     fn live(&self) -> Option<Arc<Pipe>> {
         self.current.load_full().filter(|pipe| !pipe.is_closed())
     }
+
+    /// Whether somebody wants to hear what this process announces.
+    fn keep(&self, pipe: &Arc<Pipe>, is_watched: bool) {
+        let turn = if is_watched { pipe.enter(true) } else { None };
+        let before = std::mem::replace(
+            &mut *self.watching.lock().expect("nothing panics while it holds this lock"),
+            turn,
+        );
+        drop(before);
+    }
+}
+
+/// Whether a request uses a server, rather than learns what it offers.
+fn is_use(method: &str) -> bool {
+    !method.ends_with("/list")
 }
 
 // === impl Inner ===
@@ -293,25 +347,29 @@ impl Host for Inner {
         self.found.store(None);
     }
 
-    fn works(&self, pipe: &Pipe) {
-        // Whatever went wrong before is history.
-        if !pipe.mark_answered() {
-            self.restarts.lock().expect("nothing panics while it holds this lock").works();
-        }
+    fn works(&self, _: &Pipe) {
+        // Judged by what was asked; see [`Inner::served`].
     }
 }
 
 impl Inner {
+    /// A process has answered a call. Whatever went wrong before is history.
+    fn served(&self, pipe: &Pipe) {
+        if !pipe.mark_answered() {
+            self.restarts().works();
+        }
+    }
+
     fn command(&self) -> std::borrow::Cow<'_, str> {
         self.config.command.to_string_lossy()
     }
 
-    async fn version(&self, deadline: Instant) -> Result<ProtocolVersion, UpstreamError> {
+    async fn version(self: &Arc<Self>, deadline: Instant) -> Result<ProtocolVersion, UpstreamError> {
         if let Some(found) = self.found.load_full() {
             return Ok(found.version);
         }
         let slot = self.slot(NO_CAPABILITIES)?;
-        self.pipe(&slot, NO_CAPABILITIES, deadline).await?;
+        self.pipe(&slot, deadline).await?;
         let found = self.found.load_full();
         found.map(|found| found.version).ok_or_else(|| lost("the process ended while it introduced itself"))
     }
@@ -336,39 +394,78 @@ impl Inner {
                 pipe.stop();
             }
         }
-        let slot = Arc::<Slot>::default();
-        slots.insert(Arc::from(capabilities), Arc::clone(&slot));
+        let slot = Arc::new(Slot::new(capabilities));
+        slots.insert(Arc::clone(&slot.capabilities), Arc::clone(&slot));
         Ok(slot)
     }
 
-    /// The running process of a slot; started, by one call for all, where there is none.
-    async fn pipe(
-        &self,
-        slot: &Slot,
-        capabilities: &str,
-        deadline: Instant,
-    ) -> Result<Arc<Pipe>, UpstreamError> {
+    /// The running process of a slot, kept running for one request.
+    async fn turn(
+        self: &Arc<Self>,
+        slot: &Arc<Slot>,
+        request: &UpstreamRequest,
+    ) -> Result<(Arc<Pipe>, Turn), UpstreamError> {
+        for _ in 0..MAX_IDLED {
+            let pipe = self.pipe(slot, request.deadline).await?;
+            if let Some(turn) = pipe.enter(is_use(&request.method)) {
+                return Ok((pipe, turn));
+            }
+        }
+        Err(lost("the process ends as soon as it has started"))
+    }
+
+    /// The running process of a slot; started, by one call for all, where there is none. A start goes on when the call
+    /// that began it gives up: the next one may have more patience.
+    async fn pipe(self: &Arc<Self>, slot: &Arc<Slot>, deadline: Instant) -> Result<Arc<Pipe>, UpstreamError> {
         if let Some(pipe) = slot.live() {
             return Ok(pipe);
         }
-        let starting = timeout_at(deadline, slot.starting.lock()).await;
-        let _starting = starting.map_err(|_| UpstreamError::deadline(Sent::No, "the process to start"))?;
-        if let Some(pipe) = slot.live() {
-            return Ok(pipe);
+        let (started, starting) = oneshot::channel();
+        let (inner, slot) = (Arc::clone(self), Arc::clone(slot));
+        self.tasks.spawn(async move { inner.provide(&slot, started).await });
+        match timeout_at(deadline, starting).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err(lost("the process could not be started")),
+            Err(_) => Err(UpstreamError::deadline(Sent::No, "the process to start")),
         }
-        if slot.current.swap(None).is_some_and(|ended| !ended.has_answered()) {
-            self.failed();
+    }
+
+    /// Gives whoever waits the running process of a slot, once it is his turn and if he still waits then.
+    async fn provide(&self, slot: &Slot, mut waiting: oneshot::Sender<Result<Arc<Pipe>, UpstreamError>>) {
+        let _starting = tokio::select! {
+            biased;
+            () = waiting.closed() => return,
+            starting = slot.starting.lock() => starting,
+        };
+        let outcome = match slot.live() {
+            Some(pipe) => Ok(pipe),
+            None => self.restart(slot).await,
+        };
+        // Whoever has given up in the meantime is not missed: the process runs for the next one.
+        let _ = waiting.send(outcome);
+    }
+
+    /// Starts the process of a slot, unless it has failed too often lately.
+    async fn restart(&self, slot: &Slot) -> Result<Arc<Pipe>, UpstreamError> {
+        if let Some(ended) = slot.current.load_full()
+            && !ended.has_answered()
+            && !ended.was_idle()
+        {
+            self.restarts().failed(ended.age(), ended.last_words());
+            // Counted once.
+            slot.current.store(None);
         }
-        self.restarts.lock().expect("nothing panics while it holds this lock").permit()?;
-        let pipe = match self.start(capabilities, deadline).await {
-            Ok(pipe) => pipe,
-            Err(error) => {
-                self.failed();
+        self.restarts().permit()?;
+        let (pipe, _kept) = match self.start(&slot.capabilities, Instant::now() + START_TIMEOUT).await {
+            Ok(started) => started,
+            Err((error, last_words)) => {
+                self.restarts().failed(Duration::ZERO, last_words);
                 return Err(error.before_sending());
             }
         };
-        if capabilities == NO_CAPABILITIES {
+        if &*slot.capabilities == NO_CAPABILITIES {
             self.arm(&pipe).await;
+            slot.keep(&pipe, !self.watched().is_empty());
             if self.restarted.swap(true, Ordering::Relaxed) {
                 // What changed with the process went unheard.
                 for change in [Change::Tools, Change::Prompts, Change::Resources] {
@@ -380,8 +477,8 @@ impl Inner {
         Ok(pipe)
     }
 
-    fn failed(&self) {
-        self.restarts.lock().expect("nothing panics while it holds this lock").failed();
+    fn restarts(&self) -> std::sync::MutexGuard<'_, Restarts> {
+        self.restarts.lock().expect("nothing panics while it holds this lock")
     }
 
     fn watched(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
@@ -399,14 +496,31 @@ impl Inner {
         }
     }
 
-    async fn start(&self, capabilities: &str, deadline: Instant) -> Result<Arc<Pipe>, UpstreamError> {
-        let pipe = process::spawn(&self.config, &self.notices, &self.tasks, self.stop.child_token())?;
+    /// A process that has introduced itself, kept running for now; or why there is none, and its last words.
+    async fn start(
+        &self,
+        capabilities: &str,
+        deadline: Instant,
+    ) -> Result<(Arc<Pipe>, Option<Turn>), (UpstreamError, String)> {
+        let idleness = Idleness {
+            after_use: self.process.idle_stop,
+            unused: match self.process.start {
+                Start::Eager => self.process.idle_stop,
+                Start::OnDemand => Some(UNUSED),
+            },
+        };
+        let stop = self.stop.child_token();
+        let spawned = process::spawn(&self.config, idleness, &self.notices, &self.tasks, stop);
+        let pipe = spawned.map_err(|error| (error, String::new()))?;
         // A start that is given up, by error or by drop, ends the process.
         let unfinished = StopOnDrop(Some(Arc::clone(&pipe)));
-        let deadline = deadline.min(Instant::now() + START_TIMEOUT);
+        let kept = pipe.enter(false);
         let (found, has_heard_both) = match self.greet(&pipe, capabilities, deadline).await {
             Ok(greeted) => greeted,
-            Err(error) => return Err(pipe.explain(error)),
+            Err(error) => {
+                let last_words = pipe.last_words();
+                return Err((pipe.explain(error), last_words));
+            }
         };
         if has_heard_both {
             // It was slow to start and got both greetings, and a server of both eras may go by the second. Another process
@@ -420,7 +534,7 @@ impl Inner {
             self.found.store(Some(Arc::new(found)));
         }
         unfinished.keep();
-        Ok(pipe)
+        Ok((pipe, kept))
     }
 
     /// Finds out what a new process speaks, and opens the session if it is legacy. Also says whether a modern one has got a

@@ -9,15 +9,22 @@ use super::super::UpstreamError;
 use crate::CallErrorKind;
 
 /// Counts starts that came to nothing, and spaces them out.
+///
+/// A process has come to something when it has answered a call, or has run for [`STABLE`]. That it answers what it
+/// offers proves little: a server that dies at every call does that too.
 #[derive(Debug, Default)]
 pub(super) struct Restarts {
-    /// Since the last call that was answered.
+    /// In a row.
     failures: u32,
     not_before: Option<Instant>,
+    /// What the last one wrote to its standard error.
+    last_words: String,
 }
 
 /// The pause after the second failure; it doubles with each further one. The first restart is immediate.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// A process that has run for so long is not one that only starts and dies.
+const STABLE: Duration = Duration::from_secs(60);
 /// The longest pause.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 
@@ -30,18 +37,26 @@ impl Restarts {
         if pause.is_zero() {
             return Ok(());
         }
-        let message = format!(
+        let mut message = format!(
             "the process has failed {} times in a row; it is started again in {} ms",
             self.failures,
             pause.as_millis()
         );
+        if !self.last_words.is_empty() {
+            message.push_str("; its last words: ");
+            message.push_str(&self.last_words);
+        }
         let mut error = UpstreamError::new(CallErrorKind::UpstreamUnreachable, Sent::No, message);
         error.retry_after = Some(pause);
         Err(error)
     }
 
-    /// A start, or a process that never answered a call, has come to nothing.
-    pub(super) fn failed(&mut self) {
+    /// A start, or a process that never answered a call, has come to nothing after `age`.
+    pub(super) fn failed(&mut self, age: Duration, last_words: String) {
+        if age >= STABLE {
+            *self = Self::default();
+        }
+        self.last_words = last_words;
         self.failures = self.failures.saturating_add(1);
         if self.failures > 1 {
             let doubled = FIRST_PAUSE.saturating_mul(1 << (self.failures - 2).min(16));
@@ -64,11 +79,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_process_that_keeps_failing_is_started_less_and_less_often() {
         let mut restarts = Restarts::default();
-        restarts.failed();
+        let failed = |restarts: &mut Restarts| restarts.failed(Duration::ZERO, "no disk".to_owned());
+        failed(&mut restarts);
         restarts.permit().unwrap();
         let mut pauses = Vec::new();
         for _ in 0..10 {
-            restarts.failed();
+            failed(&mut restarts);
             let pause = restarts.permit().unwrap_err().retry_after.unwrap();
             pauses.push(pause.as_millis());
             tokio::time::advance(pause + Duration::from_millis(1)).await;
@@ -76,7 +92,18 @@ mod tests {
         }
         assert_eq!(pauses, [250, 500, 1000, 2000, 4000, 8000, 16000, 30000, 30000, 30000]);
         restarts.works();
-        restarts.failed();
+        failed(&mut restarts);
+        restarts.permit().unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_that_ran_for_long_is_started_again_at_once() {
+        let mut restarts = Restarts::default();
+        for _ in 0..5 {
+            restarts.failed(Duration::ZERO, "no disk".to_owned());
+        }
+        assert!(restarts.permit().unwrap_err().message.ends_with("; its last words: no disk"));
+        restarts.failed(Duration::from_secs(3600), String::new());
         restarts.permit().unwrap();
     }
 }

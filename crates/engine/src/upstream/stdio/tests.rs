@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::super::testing::{Ears, raw, request, request_in};
 use super::super::{Change, Upstream, UpstreamError, UpstreamReply};
 use super::{StdioTarget, StdioUpstream};
-use crate::{CallContext, CallErrorKind};
+use crate::{CallContext, CallErrorKind, ProcessConfig, Start};
 
 /// Which server this very test binary shall play when it is started as one.
 const ROLE: &str = "MPE_STDIO_ROLE";
@@ -37,8 +37,11 @@ fn serve(role: &str) {
         eprintln!("cannot find my configuration");
         std::process::exit(3);
     }
+    if role == "sluggish" {
+        std::thread::sleep(Duration::from_millis(400));
+    }
     let mut journal = Vec::new();
-    let mut waiting = None;
+    let (mut waiting, mut belated) = (None, None);
     for line in std::io::stdin().lock().lines() {
         let message: Value = serde_json::from_str(&line.unwrap()).unwrap();
         let method = message["method"].as_str().unwrap_or("response").to_owned();
@@ -70,7 +73,10 @@ fn serve(role: &str) {
             (_, "initialize") => result(json!({"protocolVersion": "2025-11-25",
                 "capabilities": {"logging": {}}, "serverInfo": {"name": "child"},
                 "declared": message["params"]["capabilities"]})),
-            ("crashing", "tools/call") => std::process::exit(1),
+            ("crashing", "tools/call") => {
+                eprintln!("cannot reach my database");
+                std::process::exit(1);
+            }
             (_, "tools/call") => {
                 let params = &message["params"];
                 match params["name"].as_str().unwrap() {
@@ -83,7 +89,21 @@ fn serve(role: &str) {
                             "params": {"uri": "x://a"}}));
                         result(json!({}));
                     }
-                    "never" => {}
+                    "never" => belated = Some(message["id"].clone()),
+                    "babble" => {
+                        // Longer than any line may be.
+                        let mut out = std::io::stdout().lock();
+                        for _ in 0..17 {
+                            out.write_all(&[b'x'; 1 << 20]).unwrap();
+                        }
+                        writeln!(out).unwrap();
+                    }
+                    "twice" => {
+                        result(json!("first"));
+                        result(json!("second"));
+                        say(&json!({"jsonrpc": "2.0", "id": 123_456, "result": "for nobody"}));
+                        println!("\u{fffd}{{\"jsonrpc\": 1}}");
+                    }
                     "die" => {
                         eprintln!("out of cheese");
                         std::process::exit(1);
@@ -109,6 +129,10 @@ fn serve(role: &str) {
                 let answer = message.get("result").or(message.get("error")).cloned();
                 say(&json!({"jsonrpc": "2.0", "id": waiting.take(), "result": {"answer": answer}}));
             }
+            (_, "notifications/cancelled") => {
+                // It has been too late to cancel it.
+                say(&json!({"jsonrpc": "2.0", "id": belated.take(), "result": "too late"}));
+            }
             (_, method) if method.starts_with("notifications/") => {}
             (_, _) => result(json!({})),
         }
@@ -116,6 +140,11 @@ fn serve(role: &str) {
 }
 
 fn upstream(role: &str, pinned: Option<ProtocolVersion>) -> StdioUpstream {
+    upstream_that(role, pinned, &ProcessConfig::default())
+}
+
+/// An upstream that is started and stopped as `process` says.
+fn upstream_that(role: &str, pinned: Option<ProtocolVersion>, process: &ProcessConfig) -> StdioUpstream {
     let program = std::env::current_exe().unwrap();
     let args =
         ["--exact", "upstream::stdio::tests::child", "--nocapture", "--test-threads=1"].map(str::to_owned);
@@ -125,6 +154,7 @@ fn upstream(role: &str, pinned: Option<ProtocolVersion>) -> StdioUpstream {
         env: &[(ROLE.to_owned(), SecretString::from(role.to_owned()))],
         cwd: None,
         pinned,
+        process,
     })
 }
 
@@ -136,6 +166,10 @@ async fn call(upstream: &StdioUpstream, name: &str) -> Result<UpstreamReply, Ups
 
 async fn text(upstream: &StdioUpstream, name: &str) -> String {
     call(upstream, name).await.unwrap().outcome.unwrap().get().to_owned()
+}
+
+fn is_running(pid: &str) -> bool {
+    std::path::Path::new(&format!("/proc/{pid}/cmdline")).exists()
 }
 
 fn soon() -> Instant {
@@ -201,6 +235,7 @@ async fn a_process_that_never_gets_going_says_why_and_is_not_started_over_and_ov
     let error = call(&upstream, "echo").await.unwrap_err();
     assert_eq!((error.kind, error.sent), (CallErrorKind::UpstreamUnreachable, Sent::No));
     assert!(error.message.contains("2 times in a row"), "{}", error.message);
+    assert!(error.message.contains("cannot find my configuration"), "{}", error.message);
     assert!(error.retry_after.is_some());
 }
 
@@ -208,11 +243,82 @@ async fn a_process_that_never_gets_going_says_why_and_is_not_started_over_and_ov
 async fn a_process_that_dies_at_every_call_is_slowed_down() {
     let upstream = upstream("crashing", None);
     let mut kinds = Vec::new();
-    for _ in 0..4 {
+    for _ in 0..3 {
+        // That it says what it offers does not make it a server that works.
+        if let Ok(listed) = upstream.request(request("tools/list", None)).await {
+            listed.outcome.unwrap();
+        }
         kinds.push(call(&upstream, "echo").await.unwrap_err().kind);
     }
     assert_eq!(kinds[..2], [CallErrorKind::UpstreamLost, CallErrorKind::UpstreamLost]);
-    assert_eq!(kinds[3], CallErrorKind::UpstreamUnreachable);
+    assert_eq!(kinds[2], CallErrorKind::UpstreamUnreachable);
+    let error = call(&upstream, "echo").await.unwrap_err();
+    assert!(error.message.contains("cannot reach my database"), "{}", error.message);
+}
+
+#[tokio::test]
+async fn callers_with_little_patience_get_a_slow_process_in_the_end() {
+    let upstream = upstream("sluggish", Some(ProtocolVersion::V2025_11_25));
+    let until = soon();
+    loop {
+        assert!(Instant::now() < until, "every start was given up with its call");
+        let mut impatient = request("tools/call", Some(r#"{"name":"pid","arguments":{}}"#));
+        impatient.deadline = Instant::now() + Duration::from_millis(100);
+        match upstream.request(impatient).await {
+            Ok(_) => break,
+            Err(error) => assert_eq!(error.kind, CallErrorKind::DeadlineExceeded),
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_idle_process_ends_and_the_next_call_starts_another() {
+    let mut process = ProcessConfig::default();
+    process.idle_stop = Some(Duration::from_millis(200));
+    let upstream = upstream_that("legacy", None, &process);
+    let before = text(&upstream, "pid").await;
+    let until = soon();
+    while !upstream.is_asleep() || is_running(&before) {
+        assert!(Instant::now() < until, "the process still runs");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_ne!(text(&upstream, "pid").await, before);
+    assert!(!upstream.is_asleep());
+}
+
+#[tokio::test]
+async fn a_process_whose_resources_are_watched_is_not_idle() {
+    let mut process = ProcessConfig::default();
+    process.idle_stop = Some(Duration::from_millis(100));
+    let upstream = upstream_that("modern", None, &process);
+    upstream.introduce(soon()).await.unwrap();
+    let mut changes = upstream.changes().unwrap();
+    assert_eq!(upstream.watch_resources(vec!["x://a".to_owned()], soon()).await, ["x://a"]);
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    assert!(!upstream.is_asleep());
+    call(&upstream, "change").await.unwrap();
+    assert_eq!(changes.recv().await, Some(Change::Tools));
+    upstream.watch_resources(Vec::new(), soon()).await;
+    let until = soon();
+    while !upstream.is_asleep() {
+        assert!(Instant::now() < until, "nobody watches any more");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // Whoever watches a sleeping server wakes it.
+    assert_eq!(upstream.watch_resources(vec!["x://a".to_owned()], soon()).await, ["x://a"]);
+    assert!(!upstream.is_asleep());
+}
+
+#[tokio::test]
+async fn a_process_on_demand_sleeps_until_it_is_asked_for_something() {
+    let mut process = ProcessConfig::default();
+    process.start = Start::OnDemand;
+    let upstream = upstream_that("modern", None, &process);
+    assert!(upstream.is_asleep());
+    text(&upstream, "pid").await;
+    assert!(!upstream.is_asleep());
+    let _ = call(&upstream, "die").await;
+    assert!(upstream.is_asleep(), "nothing but a call starts it again");
 }
 
 #[tokio::test]
@@ -223,6 +329,7 @@ async fn a_program_that_does_not_exist_is_named() {
         env: &[],
         cwd: None,
         pinned: None,
+        process: &ProcessConfig::default(),
     });
     let error = upstream.introduce(soon()).await.unwrap_err();
     assert_eq!((error.kind, error.sent), (CallErrorKind::UpstreamUnreachable, Sent::No));
@@ -241,6 +348,35 @@ async fn a_dropped_call_is_cancelled_at_the_server() {
     while !text(&upstream, "journal").await.contains("notifications/cancelled") {
         assert!(Instant::now() < deadline, "the server was never told");
     }
+}
+
+#[tokio::test]
+async fn a_reply_to_a_cancelled_call_reaches_nobody() {
+    let upstream = upstream("legacy", None);
+    upstream.introduce(soon()).await.unwrap();
+    for _ in 0..3 {
+        let mut dropped = request("tools/call", Some(r#"{"name":"never","arguments":{}}"#));
+        dropped.deadline = Instant::now() + Duration::from_millis(50);
+        upstream.request(dropped).await.unwrap_err();
+        assert_eq!(text(&upstream, "echo").await, r#"{"n":1.5}"#);
+    }
+}
+
+#[tokio::test]
+async fn a_second_reply_and_a_reply_to_nothing_reach_nobody() {
+    let upstream = upstream("legacy", None);
+    assert_eq!(text(&upstream, "twice").await, r#""first""#);
+    assert_eq!(text(&upstream, "echo").await, r#"{"n":1.5}"#);
+}
+
+#[tokio::test]
+async fn a_line_without_an_end_costs_its_call_and_no_other() {
+    let upstream = upstream("legacy", None);
+    let before = text(&upstream, "pid").await;
+    let error = call(&upstream, "babble").await.unwrap_err();
+    assert_eq!(error.sent, Sent::Maybe);
+    assert!(error.message.contains("over the limit"), "{}", error.message);
+    assert_eq!(text(&upstream, "pid").await, before, "the process is still the same");
 }
 
 #[tokio::test]
@@ -284,7 +420,7 @@ async fn closing_ends_the_process_and_lets_nobody_in() {
     let upstream = upstream("modern", None);
     let pid = text(&upstream, "pid").await;
     upstream.close(soon()).await;
-    assert!(!std::path::Path::new(&format!("/proc/{pid}/cmdline")).exists());
+    assert!(!is_running(&pid));
     assert_eq!(call(&upstream, "echo").await.unwrap_err().kind, CallErrorKind::ShuttingDown);
 }
 

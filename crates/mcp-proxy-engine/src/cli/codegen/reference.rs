@@ -79,11 +79,10 @@ pub(super) fn metrics() -> String {
         "{PREAMBLE}\n\n# Metrics\n\n`GET /metrics` has them in Prometheus' text format. Labels come from the configuration, \
          never from callers or servers.\n\n| metric | kind | unit | labels | |\n|---|---|---|---|---|\n"
     );
-    let engine = engine::METRICS.iter().map(|m| (m.name, m.kind, m.unit, m.labels, m.help));
-    let transport = transport::METRICS.iter().map(|m| (m.name, m.kind, m.unit, m.labels, m.help));
-    for (name, kind, unit, labels, help) in engine.chain(transport) {
-        let labels: Vec<String> = labels.iter().map(|label| format!("`{label}`")).collect();
-        page.push_str(&row([&format!("`{name}`"), kind, unit, &labels.join(", "), help]));
+    for metric in engine::METRICS.iter().chain(transport::METRICS) {
+        let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+        let name = format!("`{}`", metric.name);
+        page.push_str(&row([&name, metric.kind, metric.unit, &labels.join(", "), metric.help]));
     }
     let _ = writeln!(
         page,
