@@ -114,8 +114,15 @@ function payload(result) {
 /** The shape of a result whose texts change from call to call. */
 const shape = (result) => JSON.parse(JSON.stringify(result), (_, value) => (typeof value === 'object' ? value : typeof value));
 
-/** How a resource that is not there is refused depends on the revision: -32002 before 2026-07-28, -32602 since. */
-const missing = ({ error, ...rest }) => ({ ...rest, ...(error && { error: { ...error, code: error.code === -32002 ? -32602 : error.code } }) });
+/**
+ * How a resource that is not there is refused depends on the revision (-32002 before 2026-07-28, -32602 since), and the
+ * product says so in the client's, and which URI it was.
+ */
+const missing = ({ error, ...rest }) => {
+  if (!error) return rest;
+  const { uri, ...data } = error.data ?? {};
+  return { ...rest, error: { code: error.code === -32002 ? -32602 : error.code, message: error.message, data } };
+};
 
 const counted = { items: 0, results: 0, errors: 0 };
 async function compare(what, here, there, method, params, view = (result) => result) {
