@@ -20,8 +20,11 @@ pub struct Spec {
     schema: Arc<Value>,
 }
 
-/// Compiled definitions, by revision and name.
-static COMPILED: OnceLock<Mutex<HashMap<(&'static str, String), Arc<Validator>>>> = OnceLock::new();
+/// A definition: its revision and its name.
+type Definition = (&'static str, String);
+
+/// Compiled definitions.
+static COMPILED: OnceLock<Mutex<HashMap<Definition, Arc<Validator>>>> = OnceLock::new();
 /// Parsed schemas, by revision.
 static PARSED: OnceLock<Mutex<HashMap<&'static str, Arc<Value>>>> = OnceLock::new();
 

@@ -30,8 +30,9 @@ const LEFT_BEHIND: &str = "--left-behind";
 /// It knows the tools `echo`, `die`, and `litter`, which starts a process of its own and leaves it alone.
 pub fn run_stdio_server(arguments: &[String]) -> anyhow::Result<()> {
     if arguments.iter().any(|argument| argument == LEFT_BEHIND) {
-        std::thread::sleep(std::time::Duration::from_secs(3600));
-        return Ok(());
+        loop {
+            std::thread::park();
+        }
     }
     let mut out = std::io::stdout().lock();
     for line in std::io::stdin().lock().lines() {

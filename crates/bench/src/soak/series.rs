@@ -1,8 +1,9 @@
 //! The process at several moments, each with nothing under way, and whether it grows.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
+use tokio::time::Instant;
 
 use crate::transport::resident_kib;
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use anyhow::Context as _;
 use bytes::Bytes;
 use http::Request;
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::BodyExt as _;
 use mpe_engine::upstream::connect;
 use mpe_engine::{Era, Target, UpstreamConfig};
 use mpe_mcp_protocol::version::ProtocolVersion;
@@ -70,7 +70,7 @@ pub(super) async fn run(n_sessions: u64) -> anyhow::Result<()> {
 
 /// How many sessions the server ever opened.
 async fn opened(pool: &Pool, uri: &http::Uri) -> anyhow::Result<u64> {
-    let request = Request::get("/opened").body(Empty::<Bytes>::new())?;
+    let request = Request::get("/opened").body(Bytes::new())?;
     let answer = pool.send(&Origin::of(uri, Wire::H2c)?, request, None).await?;
     let text = answer.into_body().collect().await?.to_bytes();
     std::str::from_utf8(&text)?.parse().context("no number")

@@ -38,7 +38,7 @@ fn serve(role: &str) {
         std::process::exit(3);
     }
     if role == "sluggish" {
-        std::thread::sleep(Duration::from_millis(400));
+        std::thread::park_timeout(Duration::from_millis(400));
     }
     let mut journal = Vec::new();
     let (mut waiting, mut belated) = (None, None);
@@ -273,8 +273,7 @@ async fn callers_with_little_patience_get_a_slow_process_in_the_end() {
 
 #[tokio::test]
 async fn an_idle_process_ends_and_the_next_call_starts_another() {
-    let mut process = ProcessConfig::default();
-    process.idle_stop = Some(Duration::from_millis(200));
+    let process = ProcessConfig { idle_stop: Some(Duration::from_millis(200)), ..ProcessConfig::default() };
     let upstream = upstream_that("legacy", None, &process);
     let before = text(&upstream, "pid").await;
     let until = soon();
@@ -288,8 +287,7 @@ async fn an_idle_process_ends_and_the_next_call_starts_another() {
 
 #[tokio::test]
 async fn a_process_whose_resources_are_watched_is_not_idle() {
-    let mut process = ProcessConfig::default();
-    process.idle_stop = Some(Duration::from_millis(100));
+    let process = ProcessConfig { idle_stop: Some(Duration::from_millis(100)), ..ProcessConfig::default() };
     let upstream = upstream_that("modern", None, &process);
     upstream.introduce(soon()).await.unwrap();
     let mut changes = upstream.changes().unwrap();
@@ -311,8 +309,7 @@ async fn a_process_whose_resources_are_watched_is_not_idle() {
 
 #[tokio::test]
 async fn a_process_on_demand_sleeps_until_it_is_asked_for_something() {
-    let mut process = ProcessConfig::default();
-    process.start = Start::OnDemand;
+    let process = ProcessConfig { start: Start::OnDemand, ..ProcessConfig::default() };
     let upstream = upstream_that("modern", None, &process);
     assert!(upstream.is_asleep());
     text(&upstream, "pid").await;
