@@ -439,7 +439,7 @@ async fn changes_are_announced_and_again_after_a_restart() {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_that_asks_leaves_its_process_to_others_after_a_while_and_not_before() {
-    let (slot, asking) = (super::Slot::default(), crate::Asking::default());
+    let (slot, asking) = (super::Slot::new("{}"), crate::Asking::default());
     let minutes = std::time::Duration::from_secs(600);
     let question = asking.begin();
     let alone = tokio::time::timeout(minutes, slot.gives_way(&asking)).await;
