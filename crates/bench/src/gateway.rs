@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use tokio::time::Instant;
 
 use crate::load::{self, Front, Load, Shape};
+use crate::plot;
 use crate::process::{self, Process};
 use crate::report::{self, Row};
 use crate::scenario::{self, Scenario};
@@ -31,12 +32,41 @@ pub struct Options {
     /// The era the load speaks.
     #[arg(long, value_enum, default_value_t = scenario::Era::Modern)]
     pub era: scenario::Era,
+    /// How the engine speaks to the upstream. The yardsticks always speak h2c.
+    #[arg(long, value_enum, default_value_t = Back::H2c)]
+    pub back: Back,
+    /// Log every request and check every argument.
+    #[arg(long)]
+    pub loaded: bool,
+    /// Cores for the engine; 1 pins it to one.
+    #[arg(long, default_value_t = 1)]
+    pub cores: usize,
+    /// Send so many requests a second whatever comes of them (open loop), instead of keeping a number in flight.
+    #[arg(long)]
+    pub rate: Option<f64>,
+    /// Scenario A over every era, wire in front and wire behind, plain and loaded.
+    #[arg(long, conflicts_with = "scenario")]
+    pub matrix: bool,
+    /// Draw the rows as SVG files into this folder.
+    #[arg(long)]
+    pub plots: Option<PathBuf>,
     /// Another gateway: `NAME=COMMAND`, where `{listen}` and `{upstream}` are filled in; served at `/mcp`.
     #[arg(long)]
     pub peer: Vec<String>,
     /// Write the rows there.
     #[arg(long)]
     pub json: Option<PathBuf>,
+}
+
+/// How the engine speaks to the upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Back {
+    /// HTTP/1.1.
+    H1,
+    /// HTTP/2 by prior knowledge.
+    H2c,
+    /// HTTP/2 over TLS.
+    Tls,
 }
 
 /// Who is measured.
@@ -49,126 +79,266 @@ enum Subject {
 
 /// Runs every chosen scenario and prints a row for each cell.
 pub async fn run(options: Options) -> anyhow::Result<()> {
-    let binary = engine_binary(options.binary.clone())?;
-    let peers = options.peer.iter().map(|peer| parse_peer(peer)).collect::<anyhow::Result<Vec<_>>>()?;
-    let mut rows = Vec::new();
+    let sitting = Sitting::new(&options)?;
     report::heading();
-    for scenario in scenario::all() {
-        if !options.scenario.is_empty() && !options.scenario.iter().any(|letter| letter == scenario.letter) {
-            continue;
+    let mut rows = Vec::new();
+    if options.matrix {
+        rows = sitting.matrix().await?;
+    } else {
+        for scenario in scenario::all().into_iter().filter(|scenario| sitting.wants(scenario.letter)) {
+            rows.extend(sitting.scenario(&scenario, &Variant::of(&options)).await?);
         }
-        let mut subjects = vec![Subject::Direct];
-        subjects.extend(scenario.yardstick.map(Subject::Yardstick));
-        subjects.push(Subject::Engine);
-        if scenario.speaks_mcp() {
-            subjects.extend(
-                peers
-                    .iter()
-                    .map(|(name, command)| Subject::Peer { name: name.clone(), command: command.clone() }),
-            );
+        if sitting.wants("G") {
+            rows.push(sitting.start().await?);
         }
-        let mut yardstick: Option<Row> = None;
-        for subject in subjects {
-            if matches!(subject, Subject::Direct) && !scenario.speaks_mcp() {
-                continue;
-            }
-            let row = measure(&options, &binary, &scenario, &subject).await?;
-            report::line(&row, yardstick.as_ref());
-            if matches!(subject, Subject::Yardstick(_)) {
-                yardstick = Some(row.clone());
-            }
-            rows.push(row);
-        }
-    }
-    if options.scenario.is_empty() || options.scenario.iter().any(|letter| letter == "G") {
-        rows.push(start(&binary).await?);
     }
     if let Some(path) = &options.json {
         std::fs::write(path, serde_json::to_vec_pretty(&rows)?)
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
+    if let Some(folder) = &options.plots {
+        plot::draw(&rows, folder)?;
+    }
     Ok(())
 }
 
-/// One cell: a fresh upstream, a fresh subject, a short warm-up, then the load.
-async fn measure(
-    options: &Options,
-    binary: &str,
-    scenario: &Scenario,
-    subject: &Subject,
-) -> anyhow::Result<Row> {
-    let upstream = Process::announced(&own(&scenario.upstream()), Some(0)).await?;
-    let (process, name) = match subject {
-        Subject::Direct => (None, "direct".to_owned()),
-        Subject::Engine => (Some(engine(binary, upstream.address).await?), "engine".to_owned()),
-        Subject::Peer { name, command } => (Some(peer(command, upstream.address).await?), name.clone()),
-        Subject::Yardstick(kind) => {
-            let arguments = ["yardstick", kind, "--upstream"].map(str::to_owned);
-            let command = own(&[arguments.as_slice(), &[upstream.address.to_string()]].concat());
-            (Some(Process::announced(&command, Some(1)).await?), (*kind).to_owned())
+/// What is the same for every cell of one run.
+struct Sitting<'a> {
+    options: &'a Options,
+    binary: String,
+    peers: Vec<(String, String)>,
+    /// Holds certificates and configurations; removed at the end.
+    folder: Folder,
+}
+
+/// How a cell is asked.
+#[derive(Clone, Copy, Debug)]
+struct Variant {
+    era: scenario::Era,
+    front: Front,
+    back: Back,
+    loaded: bool,
+}
+
+impl Variant {
+    fn of(options: &Options) -> Self {
+        Self { era: options.era, front: options.front, back: options.back, loaded: options.loaded }
+    }
+}
+
+impl std::fmt::Display for Variant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let era = if self.era == scenario::Era::Modern { "modern" } else { "legacy" };
+        let front = if self.front == Front::H1 { "h1" } else { "h2c" };
+        let back = match self.back {
+            Back::H1 => "h1",
+            Back::H2c => "h2c",
+            Back::Tls => "tls",
+        };
+        write!(f, "{era} {front}>{back}{}", if self.loaded { " loaded" } else { "" })
+    }
+}
+
+/// A folder of this process, removed on drop.
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What cannot be removed lies in the folder for temporary files, where it is removed some day.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+impl<'a> Sitting<'a> {
+    fn new(options: &'a Options) -> anyhow::Result<Self> {
+        let folder = Folder(std::env::temp_dir().join(format!("mpe-bench-{}", std::process::id())));
+        std::fs::create_dir_all(&folder.0)?;
+        crate::transport::write_certificates(&folder.0)?;
+        Ok(Self {
+            options,
+            binary: engine_binary(options.binary.clone())?,
+            peers: options.peer.iter().map(|peer| parse_peer(peer)).collect::<anyhow::Result<_>>()?,
+            folder,
+        })
+    }
+
+    fn wants(&self, letter: &str) -> bool {
+        self.options.scenario.is_empty() || self.options.scenario.iter().any(|wanted| wanted == letter)
+    }
+
+    /// Everybody in one scenario.
+    async fn scenario(&self, scenario: &Scenario, variant: &Variant) -> anyhow::Result<Vec<Row>> {
+        let mut subjects = Vec::new();
+        if scenario.speaks_mcp() {
+            subjects.push(Subject::Direct);
         }
-    };
-    let address = process.as_ref().map_or(upstream.address, |process| process.address);
-    let shape = Arc::new(scenario.shape(options.era, address).await?);
-    until_good(address, &shape).await?;
-    let load =
-        Load { front: options.front, in_flight: scenario.in_flight, duration: Duration::from_millis(300) };
-    load::run(address, shape.clone(), load).await?;
+        subjects.extend(scenario.yardstick.map(Subject::Yardstick));
+        subjects.push(Subject::Engine);
+        if scenario.speaks_mcp() {
+            let peers = self.peers.iter().cloned();
+            subjects.extend(peers.map(|(name, command)| Subject::Peer { name, command }));
+        }
+        let mut rows: Vec<Row> = Vec::with_capacity(subjects.len());
+        for subject in subjects {
+            let row = self.measure(scenario, &subject, variant).await?;
+            let yardstick = rows.iter().find(|row| scenario.yardstick == Some(row.gateway.as_str()));
+            report::line(&row, yardstick);
+            rows.push(row);
+        }
+        Ok(rows)
+    }
 
-    let before = process.as_ref().map(Process::usage).transpose()?.unwrap_or_default();
-    let duration = Duration::from_secs_f64(options.seconds);
-    let outcome = load::run(address, shape, Load { duration, ..load }).await?;
-    let after = process.as_ref().map(Process::usage).transpose()?.unwrap_or_default();
-    let stats = scenario::stats(upstream.address).await?;
-    let millis = |quantile: f64| outcome.latency.value_at_quantile(quantile) as f64 / 1000.0;
-    Ok(Row {
-        scenario: scenario.letter.to_owned(),
-        gateway: name,
-        rps: outcome.rps,
-        p50_ms: millis(0.5),
-        p99_ms: millis(0.99),
-        p999_ms: millis(0.999),
-        cpu_us_per_req: (after.cpu_us - before.cpu_us) as f64 / outcome.requests.max(1) as f64,
-        rss_peak_mib: after.peak_kib as f64 / 1024.0,
-        errors: outcome.errors,
-        upstream_connections: stats.connections,
-        first_error: outcome.first_error,
-    })
+    /// The engine alone in scenario A, asked in every way, behind one yardstick.
+    async fn matrix(&self) -> anyhow::Result<Vec<Row>> {
+        let scenario = scenario::all().into_iter().next().context("there are scenarios")?;
+        let plain = Variant { era: scenario::Era::Modern, front: Front::H2c, back: Back::H2c, loaded: false };
+        let yardstick = self.measure(&scenario, &Subject::Yardstick("mcp"), &plain).await?;
+        report::line(&yardstick, None);
+        let mut rows = Vec::new();
+        for era in [scenario::Era::Modern, scenario::Era::Legacy] {
+            for front in [Front::H2c, Front::H1] {
+                for back in [Back::H2c, Back::Tls, Back::H1] {
+                    for loaded in [false, true] {
+                        let variant = Variant { era, front, back, loaded };
+                        let row = self.measure(&scenario, &Subject::Engine, &variant).await?;
+                        report::line(&row, Some(&yardstick));
+                        rows.push(row);
+                    }
+                }
+            }
+        }
+        rows.insert(0, yardstick);
+        Ok(rows)
+    }
+
+    /// One cell: a fresh upstream, a fresh subject, a short warm-up, then the load.
+    async fn measure(
+        &self,
+        scenario: &Scenario,
+        subject: &Subject,
+        variant: &Variant,
+    ) -> anyhow::Result<Row> {
+        let options = self.options;
+        let upstream = self.upstream(scenario, variant.back).await?;
+        let (process, name) = match subject {
+            Subject::Direct => (None, "direct".to_owned()),
+            Subject::Engine => (Some(self.engine(&upstream, variant).await?), "engine".to_owned()),
+            Subject::Peer { name, command } => (Some(peer(command, upstream.address).await?), name.clone()),
+            Subject::Yardstick(kind) => {
+                let arguments = ["yardstick", kind, "--upstream"].map(str::to_owned);
+                let command = own(&[arguments.as_slice(), &[upstream.address.to_string()]].concat());
+                (Some(Process::announced(&command, Some(1)).await?), (*kind).to_owned())
+            }
+        };
+        let address = process.as_ref().map_or(upstream.address, |process| process.address);
+        let shape = Arc::new(scenario.shape(variant.era, address).await?);
+        until_good(address, &shape).await?;
+        let in_flight = if options.rate.is_some() { OPEN_LOOP_IN_FLIGHT } else { scenario.in_flight };
+        let load = Load {
+            front: variant.front,
+            in_flight,
+            duration: Duration::from_millis(300),
+            rate: options.rate,
+        };
+        load::run(address, shape.clone(), load).await?;
+
+        let before = process.as_ref().map(Process::usage).transpose()?.unwrap_or_default();
+        let duration = Duration::from_secs_f64(options.seconds);
+        let outcome = load::run(address, shape, Load { duration, ..load }).await?;
+        let after = process.as_ref().map(Process::usage).transpose()?.unwrap_or_default();
+        let stats = scenario::stats(upstream.address).await?;
+        let millis = |quantile: f64| outcome.latency.value_at_quantile(quantile) as f64 / 1000.0;
+        Ok(Row {
+            scenario: scenario.letter.to_owned(),
+            variant: variant.to_string(),
+            gateway: name,
+            rps: outcome.rps,
+            p50_ms: millis(0.5),
+            p99_ms: millis(0.99),
+            p999_ms: millis(0.999),
+            cpu_us_per_req: (after.cpu_us - before.cpu_us) as f64 / outcome.requests.max(1) as f64,
+            rss_peak_mib: after.peak_kib as f64 / 1024.0,
+            errors: outcome.errors,
+            upstream_connections: stats.connections,
+            first_error: outcome.first_error,
+        })
+    }
+
+    /// G: from the start of the process to the first good call, and the memory it idles at.
+    async fn start(&self) -> anyhow::Result<Row> {
+        let variant = Variant::of(self.options);
+        let scenario = scenario::all().into_iter().next().context("there are scenarios")?;
+        let upstream = self.upstream(&scenario, variant.back).await?;
+        let begin = Instant::now();
+        let process = self.engine(&upstream, &variant).await?;
+        let shape = scenario.shape(scenario::Era::Modern, process.address).await?;
+        until_good(process.address, &shape).await?;
+        let elapsed = begin.elapsed();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let before = process.usage()?;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let after = process.usage()?;
+        let idle_cpu_us = after.cpu_us - before.cpu_us;
+        println!(
+            "G    engine    first good call after {:.0} ms, idle at {:.1} MiB, {idle_cpu_us} us of CPU in 5 idle seconds",
+            elapsed.as_secs_f64() * 1000.0,
+            after.resident_kib as f64 / 1024.0,
+        );
+        Ok(Row {
+            scenario: "G".to_owned(),
+            variant: variant.to_string(),
+            gateway: "engine".to_owned(),
+            rps: 0.0,
+            p50_ms: elapsed.as_secs_f64() * 1000.0,
+            p99_ms: 0.0,
+            p999_ms: 0.0,
+            cpu_us_per_req: idle_cpu_us as f64,
+            rss_peak_mib: after.resident_kib as f64 / 1024.0,
+            errors: 0,
+            upstream_connections: 0,
+            first_error: None,
+        })
+    }
+
+    async fn upstream(&self, scenario: &Scenario, back: Back) -> anyhow::Result<Process> {
+        let mut arguments = scenario.upstream();
+        if back == Back::Tls {
+            for (flag, file) in [("--certificate", "server.pem"), ("--key", "server.key")] {
+                arguments.extend([flag.to_owned(), self.folder.0.join(file).display().to_string()]);
+            }
+        }
+        Process::announced(&own(&arguments), Some(0)).await
+    }
+
+    async fn engine(&self, upstream: &Process, variant: &Variant) -> anyhow::Result<Process> {
+        let url = match (variant.back, upstream.tls_port) {
+            (Back::Tls, Some(port)) => format!("https://localhost:{port}/mcp"),
+            _ => format!("http://{}/mcp", upstream.address),
+        };
+        let config = serde_json::json!({
+            "mcp_servers": { "upstream": { "url": url, "h2c": variant.back == Back::H2c } },
+            "tls": { "extra_roots": [self.folder.0.join("ca.pem")] },
+            "check_mcp_arguments": variant.loaded,
+            // The log goes to standard error, which leads nowhere here: what is measured is making it.
+            "log": { "filter": if variant.loaded { "warn,mpe_gateway=debug" } else { "warn" } },
+        });
+        let path = self.folder.0.join("engine.json");
+        std::fs::write(&path, serde_json::to_vec(&config)?)?;
+        let address = process::free_address()?;
+        let command = [
+            self.binary.clone(),
+            "serve".to_owned(),
+            "--config".to_owned(),
+            path.display().to_string(),
+            "--listen".to_owned(),
+            address.to_string(),
+        ];
+        Process::listening(&command, address, (self.options.cores == 1).then_some(1)).await
+    }
 }
 
-/// G: from the start of the process to the first good call, and the memory it idles at.
-async fn start(binary: &str) -> anyhow::Result<Row> {
-    let scenario = scenario::all().into_iter().next().context("there are scenarios")?;
-    let upstream = Process::announced(&own(&scenario.upstream()), Some(0)).await?;
-    let begin = Instant::now();
-    let process = engine(binary, upstream.address).await?;
-    let shape = scenario.shape(scenario::Era::Modern, process.address).await?;
-    until_good(process.address, &shape).await?;
-    let elapsed = begin.elapsed();
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let before = process.usage()?;
-    tokio::time::sleep(Duration::from_secs(5)).await;
-    let after = process.usage()?;
-    let idle_cpu_us = after.cpu_us - before.cpu_us;
-    println!(
-        "G    engine    first good call after {:.0} ms, idle at {:.1} MiB, {idle_cpu_us} us of CPU in 5 idle seconds",
-        elapsed.as_secs_f64() * 1000.0,
-        after.resident_kib as f64 / 1024.0,
-    );
-    Ok(Row {
-        scenario: "G".to_owned(),
-        gateway: "engine".to_owned(),
-        rps: 0.0,
-        p50_ms: elapsed.as_secs_f64() * 1000.0,
-        p99_ms: 0.0,
-        p999_ms: 0.0,
-        cpu_us_per_req: idle_cpu_us as f64,
-        rss_peak_mib: after.resident_kib as f64 / 1024.0,
-        errors: 0,
-        upstream_connections: 0,
-        first_error: None,
-    })
-}
+/// Requests that may be in flight in the open loop before the next ones count as errors.
+const OPEN_LOOP_IN_FLIGHT: usize = 4096;
 
 async fn until_good(address: SocketAddr, shape: &Shape) -> anyhow::Result<()> {
     let deadline = Instant::now() + Duration::from_secs(10);
@@ -179,19 +349,6 @@ async fn until_good(address: SocketAddr, shape: &Shape) -> anyhow::Result<()> {
             Err(_) => tokio::time::sleep(Duration::from_millis(2)).await,
         }
     }
-}
-
-async fn engine(binary: &str, upstream: SocketAddr) -> anyhow::Result<Process> {
-    let address = process::free_address()?;
-    let command = [
-        binary.to_owned(),
-        "serve".to_owned(),
-        format!("http://{upstream}/mcp"),
-        "--h2c".to_owned(),
-        "--listen".to_owned(),
-        address.to_string(),
-    ];
-    Process::listening(&command, address, Some(1)).await
 }
 
 async fn peer(command: &str, upstream: SocketAddr) -> anyhow::Result<Process> {

@@ -1,4 +1,8 @@
-//! A closed-loop load generator: so many requests in flight for so long, every answer checked.
+//! The load: so many requests in flight (closed loop), or so many sent each second whatever comes of the earlier ones
+//! (open loop), for so long. Every answer is checked.
+//!
+//! In the open loop a latency begins when its request was due, not when it could be sent at last: a proxy that stalls
+//! cannot hide it by holding the load back (coordinated omission).
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -43,10 +47,12 @@ pub struct Shape {
 pub struct Load {
     /// How the load speaks to the gateway.
     pub front: Front,
-    /// Requests in flight.
+    /// Requests in flight; in the open loop at most so many, more are counted as errors.
     pub in_flight: usize,
     /// How long.
     pub duration: Duration,
+    /// Requests a second; `None`: as many as come back (closed loop).
+    pub rate: Option<f64>,
 }
 
 /// What came of it.
@@ -82,15 +88,49 @@ struct Tally {
 /// Only what makes starting impossible: no connection, a shape that is no request.
 pub async fn run(address: SocketAddr, shape: Arc<Shape>, load: Load) -> anyhow::Result<Outcome> {
     let local = tokio::task::LocalSet::new();
-    local.run_until(closed_loop(address, shape, load)).await
+    match load.rate {
+        None => local.run_until(closed_loop(address, shape, load)).await,
+        Some(rate) => local.run_until(open_loop(address, shape, load, rate)).await,
+    }
+}
+
+/// Sends at equal distances in time. One connection over HTTP/2; over HTTP/1.1 as many as are in flight, at most.
+async fn open_loop(address: SocketAddr, shape: Arc<Shape>, load: Load, rate: f64) -> anyhow::Result<Outcome> {
+    anyhow::ensure!(rate > 0.0, "a rate is more than 0 requests a second");
+    let n_connections = if load.front == Front::H1 { load.in_flight } else { 1 };
+    let mut clients = Vec::with_capacity(n_connections);
+    for _ in 0..n_connections {
+        clients.push(connect(address, load.front).await?);
+    }
+    let tally = Rc::new(RefCell::new(Tally::new()?));
+    let places = Arc::new(tokio::sync::Semaphore::new(load.in_flight));
+    let begin = Instant::now();
+    let mut requests = tokio::task::JoinSet::new();
+    for number in 0.. {
+        let due = begin + Duration::from_secs_f64(number as f64 / rate);
+        if due >= begin + load.duration {
+            break;
+        }
+        tokio::time::sleep_until(due).await;
+        while requests.try_join_next().is_some() {}
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            tally.borrow_mut().record(due, Err(anyhow::anyhow!("{} requests are in flight", load.in_flight)));
+            continue;
+        };
+        let client = clients[number % clients.len()].clone();
+        let (shape, tally) = (shape.clone(), tally.clone());
+        requests.spawn_local(async move {
+            let outcome = within_patience(&client, address, &shape, number as u64 + 1).await;
+            tally.borrow_mut().record(due, outcome);
+            drop(place);
+        });
+    }
+    while requests.join_next().await.is_some() {}
+    Ok(Tally::outcome(&tally, begin.elapsed()))
 }
 
 async fn closed_loop(address: SocketAddr, shape: Arc<Shape>, load: Load) -> anyhow::Result<Outcome> {
-    let tally = Rc::new(RefCell::new(Tally {
-        latency: Histogram::new_with_bounds(1, 120_000_000, 3)?,
-        errors: 0,
-        first_error: None,
-    }));
+    let tally = Rc::new(RefCell::new(Tally::new()?));
     let shared = match load.front {
         Front::H1 => None,
         Front::H2c => Some(connect(address, load.front).await?),
@@ -110,35 +150,50 @@ async fn closed_loop(address: SocketAddr, shape: Arc<Shape>, load: Load) -> anyh
             while Instant::now() < end {
                 id += 1;
                 let sent = Instant::now();
-                let outcome =
-                    tokio::time::timeout(Duration::from_secs(30), exchange(&client, address, &shape, id))
-                        .await;
-                let micros = u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX);
-                let mut tally = tally.borrow_mut();
-                tally.latency.saturating_record(micros);
-                let error = match outcome {
-                    Ok(Ok(())) => continue,
-                    Ok(Err(error)) => format!("{error:#}"),
-                    Err(_) => "no answer in 30 s".to_owned(),
-                };
-                tally.errors += 1;
-                tally.first_error.get_or_insert(error);
+                let outcome = within_patience(&client, address, &shape, id).await;
+                tally.borrow_mut().record(sent, outcome);
             }
         }));
     }
     for worker in workers {
         worker.await?;
     }
-    let elapsed = begin.elapsed().as_secs_f64();
-    let tally = tally.replace(Tally { latency: Histogram::new(3)?, errors: 0, first_error: None });
-    let requests = tally.latency.len();
-    Ok(Outcome {
-        rps: requests as f64 / elapsed,
-        requests,
-        errors: tally.errors,
-        first_error: tally.first_error,
-        latency: tally.latency,
-    })
+    Ok(Tally::outcome(&tally, begin.elapsed()))
+}
+
+impl Tally {
+    fn new() -> anyhow::Result<Self> {
+        let latency = Histogram::new_with_bounds(1, 120_000_000, 3)?;
+        Ok(Self { latency, errors: 0, first_error: None })
+    }
+
+    fn record(&mut self, since: Instant, outcome: anyhow::Result<()>) {
+        let micros = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.latency.saturating_record(micros);
+        if let Err(error) = outcome {
+            self.errors += 1;
+            self.first_error.get_or_insert_with(|| format!("{error:#}"));
+        }
+    }
+
+    fn outcome(tally: &RefCell<Self>, elapsed: Duration) -> Outcome {
+        let tally = tally.borrow();
+        let requests = tally.latency.len();
+        Outcome {
+            rps: requests as f64 / elapsed.as_secs_f64(),
+            requests,
+            errors: tally.errors,
+            first_error: tally.first_error.clone(),
+            latency: tally.latency.clone(),
+        }
+    }
+}
+
+async fn within_patience(client: &Client, address: SocketAddr, shape: &Shape, id: u64) -> anyhow::Result<()> {
+    match tokio::time::timeout(Duration::from_secs(30), exchange(client, address, shape, id)).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(anyhow::anyhow!("no answer in 30 s")),
+    }
 }
 
 /// Sends one request and checks its answer; for warming up and for measuring starts.

@@ -13,7 +13,9 @@ mod catalogue;
 mod faults;
 mod gateway;
 mod load;
+mod many;
 mod message;
+mod plot;
 mod process;
 mod report;
 mod scenario;
@@ -40,6 +42,8 @@ enum Command {
     Catalogue(catalogue::Options),
     /// The whole gateway against yardsticks (and peers) in one sitting.
     Gateway(gateway::Options),
+    /// 1,000 upstreams, 10,000 listening streams, 10,000 idle sessions.
+    Many(many::Options),
     /// A healthy upstream alone and beside a dead, a hanging and a slow one.
     Neighbours(batch::NeighbourOptions),
     /// Our connection pool against other clients and a bare h2 loop.
@@ -77,6 +81,7 @@ fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Batch(options) => runtime.block_on(batch::run(options)),
         Command::Catalogue(options) => runtime.block_on(catalogue::run(options)),
+        Command::Many(options) => runtime.block_on(many::run(options)),
         Command::Neighbours(options) => runtime.block_on(batch::neighbours(options)),
         Command::Gateway(options) => runtime.block_on(gateway::run(options)),
         Command::Transport(options) => runtime.block_on(transport::run(options)),

@@ -14,6 +14,8 @@ pub struct Process {
     child: Child,
     /// Where it listens.
     pub address: SocketAddr,
+    /// The port on which it speaks TLS, if it said so.
+    pub tls_port: Option<u16>,
 }
 
 /// What a process has used so far.
@@ -29,7 +31,7 @@ pub struct Usage {
 
 impl Process {
     /// Starts `command` and reads the address from the first line of its standard output that names one
-    /// (`listening http://HOST:PORT/…`).
+    /// (`listening http://HOST:PORT/…`, and `tls PORT` where there is one).
     pub async fn announced(command: &[String], core: Option<usize>) -> anyhow::Result<Self> {
         let mut child = spawn(command, core, Stdio::piped())?;
         let stdout = child.stdout.take().context("stdout is piped")?;
@@ -44,7 +46,8 @@ impl Process {
             .and_then(|rest| rest.split('/').next())
             .with_context(|| format!("no address in {line:?}"))?
             .parse()?;
-        Ok(Self { child, address })
+        let tls_port = line.split(" tls ").nth(1).and_then(|port| port.trim().parse().ok());
+        Ok(Self { child, address, tls_port })
     }
 
     /// Starts `command`, which listens on `address`, and waits until that accepts.
@@ -56,7 +59,7 @@ impl Process {
         let child = spawn(command, core, Stdio::null())?;
         for _ in 0..2_000 {
             if tokio::net::TcpStream::connect(address).await.is_ok() {
-                return Ok(Self { child, address });
+                return Ok(Self { child, address, tls_port: None });
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

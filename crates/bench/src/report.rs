@@ -7,6 +7,8 @@ use serde::Serialize;
 pub struct Row {
     /// The scenario's letter.
     pub scenario: String,
+    /// How it was asked: era, wire in front, wire behind, and what was switched on beside.
+    pub variant: String,
     /// Who was measured: `engine`, a yardstick, `direct`, or a peer's name.
     pub gateway: String,
     /// Answers per second.

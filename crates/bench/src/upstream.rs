@@ -1,7 +1,8 @@
-//! A fast MCP server: both eras, HTTP/1.1 and h2c on one port, with delays, sizes and faults to order.
+//! A fast MCP server: both eras, HTTP/1.1 and h2c on one port, or HTTP/2 over TLS, with delays, sizes and faults to order.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,8 +12,10 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::Notify;
+use tokio_rustls::TlsAcceptor;
 
 use crate::faults::{Countdown, Faults};
 use crate::message;
@@ -38,6 +41,12 @@ pub struct Options {
     /// Know nothing of the modern revision.
     #[arg(long)]
     pub legacy: bool,
+    /// PEM file with a certificate chain: speak HTTP/2 over TLS, on one more port.
+    #[arg(long, requires = "key")]
+    pub certificate: Option<PathBuf>,
+    /// PEM file with the certificate's key.
+    #[arg(long)]
+    pub key: Option<PathBuf>,
     /// See [`Faults`].
     #[command(flatten)]
     pub faults: Faults,
@@ -56,18 +65,45 @@ struct Server {
 /// Serves until killed; prints its address on one line first.
 pub async fn run(options: Options) -> anyhow::Result<()> {
     let listener = TcpListener::bind(options.listen).await?;
-    println!("listening http://{}/mcp", listener.local_addr()?);
+    let acceptor = match (&options.certificate, &options.key) {
+        (Some(certificate), Some(key)) => Some(crate::transport::acceptor(certificate, key)?),
+        _ => None,
+    };
     let server = Arc::new(Server::new(options));
+    match acceptor {
+        None => println!("listening http://{}/mcp", listener.local_addr()?),
+        Some(acceptor) => {
+            let encrypted = TcpListener::bind("127.0.0.1:0").await?;
+            let (plain, port) = (listener.local_addr()?, encrypted.local_addr()?.port());
+            println!("listening http://{plain}/mcp tls {port}");
+            tokio::spawn(accept_encrypted(server.clone(), encrypted, acceptor));
+        }
+    }
     loop {
         let (stream, _) = listener.accept().await?;
         server.connections.fetch_add(1, Ordering::Relaxed);
+        // A socket that is already gone reports itself when it is read.
+        let _ = stream.set_nodelay(true);
         tokio::spawn(connection(server.clone(), stream));
     }
 }
 
-async fn connection(server: Arc<Server>, stream: TcpStream) {
-    // A socket that is already gone reports itself when it is read.
-    let _ = stream.set_nodelay(true);
+async fn accept_encrypted(server: Arc<Server>, listener: TcpListener, acceptor: TlsAcceptor) {
+    while let Ok((stream, _)) = listener.accept().await {
+        server.connections.fetch_add(1, Ordering::Relaxed);
+        // As above.
+        let _ = stream.set_nodelay(true);
+        let (server, acceptor) = (server.clone(), acceptor.clone());
+        tokio::spawn(async move {
+            // A client that breaks off its handshake wants nothing.
+            if let Ok(stream) = acceptor.accept(stream).await {
+                connection(server, stream).await;
+            }
+        });
+    }
+}
+
+async fn connection(server: Arc<Server>, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
     if server.options.faults.refuse_every > 0 {
         // A connection that broke has no one left to tell.
         let _ = refusing(server, stream).await;
@@ -108,7 +144,10 @@ async fn received(server: &Server, request: Request<hyper::body::Incoming>) -> R
 }
 
 /// Serves on raw `h2`, since only that can refuse a stream unread.
-async fn refusing(server: Arc<Server>, stream: TcpStream) -> anyhow::Result<()> {
+async fn refusing(
+    server: Arc<Server>,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) -> anyhow::Result<()> {
     let mut connection = h2::server::Builder::new().max_concurrent_streams(1000).handshake(stream).await?;
     while let Some(accepted) = connection.accept().await {
         let (request, mut respond) = accepted?;

@@ -19,6 +19,7 @@ use tokio::process::Command;
 use crate::process::{self, Process};
 pub use client::{Client, ClientOptions, Shape, Wire, run as run_client};
 pub use memory::{MemoryCellOptions, MemoryOptions, run as run_memory, run_cell as run_memory_cell};
+pub(crate) use server::acceptor;
 pub use server::{ServerOptions, run as run_server};
 pub use soak::{SoakOptions, resident_kib, run as run_soak};
 
@@ -220,7 +221,7 @@ fn this_binary() -> anyhow::Result<String> {
 }
 
 /// A certificate authority for this sitting, and a certificate for `localhost`.
-fn write_certificates(folder: &Path) -> anyhow::Result<()> {
+pub(crate) fn write_certificates(folder: &Path) -> anyhow::Result<()> {
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::new(Vec::new())?;
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

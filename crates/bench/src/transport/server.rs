@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ const SLOW: Duration = Duration::from_secs(2);
 /// Serves until killed.
 pub async fn run(options: ServerOptions) -> anyhow::Result<()> {
     let plain = TcpListener::bind(options.plain).await?;
-    let acceptor = acceptor(&options)?;
+    let acceptor = acceptor(&options.certificate, &options.key)?;
     let tls = TcpListener::bind(options.tls).await?;
     tokio::try_join!(serve_plain(plain), serve_tls(tls, acceptor))?;
     Ok(())
@@ -80,12 +80,12 @@ async fn serve_tls(listener: TcpListener, acceptor: TlsAcceptor) -> anyhow::Resu
     }
 }
 
-fn acceptor(options: &ServerOptions) -> anyhow::Result<TlsAcceptor> {
-    let chain = CertificateDer::pem_file_iter(&options.certificate)
+/// Takes HTTP/2 over TLS.
+pub(crate) fn acceptor(certificate: &Path, key: &Path) -> anyhow::Result<TlsAcceptor> {
+    let chain = CertificateDer::pem_file_iter(certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .with_context(|| options.certificate.display().to_string())?;
-    let key =
-        PrivateKeyDer::from_pem_file(&options.key).with_context(|| options.key.display().to_string())?;
+        .with_context(|| certificate.display().to_string())?;
+    let key = PrivateKeyDer::from_pem_file(key).with_context(|| key.display().to_string())?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
