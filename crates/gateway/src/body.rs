@@ -26,10 +26,17 @@ pub(crate) fn empty() -> Body {
     full(Bytes::new())
 }
 
-/// A body of several pieces that are already here, so that shared bytes are not copied.
-pub(crate) fn pieces(pieces: impl IntoIterator<Item = Bytes>) -> Body {
-    Pieces(pieces.into_iter().collect()).map_err(never).boxed_unsync()
+/// A body of several pieces that are already here. Large ones are not copied; small ones are joined, because each piece
+/// is a frame of its own on the wire and costs more than its bytes.
+pub(crate) fn pieces(pieces: Vec<Bytes>) -> Body {
+    if pieces.iter().map(Bytes::len).sum::<usize>() <= WORTH_JOINING {
+        return full(pieces.concat());
+    }
+    Pieces(pieces.into()).map_err(never).boxed_unsync()
 }
+
+/// Bytes that are cheaper to copy than to send in several frames.
+const WORTH_JOINING: usize = 8 << 10;
 
 /// The whole request body.
 ///

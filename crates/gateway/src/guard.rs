@@ -1,11 +1,14 @@
 //! What is kept, counted and logged from the head of a request to the end of its answer.
 
 use std::pin::Pin;
+use std::sync::OnceLock;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method};
 use http_body::{Frame, SizeHint};
+use metrics::{Counter, Histogram};
 use tokio::time::Instant;
 
 use crate::{Body, BoxError};
@@ -25,14 +28,16 @@ impl Guarded {
     }
 
     /// Counts and logs the answer's head.
-    pub(crate) fn end(mut self, face: &'static str, response: http::Response<Body>) -> http::Response<Body> {
+    pub(crate) fn end(
+        mut self,
+        meters: &Meters,
+        face: &'static str,
+        response: http::Response<Body>,
+    ) -> http::Response<Body> {
         self.is_open = false;
         let elapsed = self.began.elapsed();
         let status = response.status().as_u16();
-        // Five classes instead of every status keep the number of series small.
-        let class = ["1xx", "2xx", "3xx", "4xx", "5xx"][usize::from(status / 100).clamp(1, 5) - 1];
-        metrics::counter!("mpe_gateway_requests_total", "face" => face, "status" => class).increment(1);
-        metrics::histogram!("mpe_gateway_request_seconds", "face" => face).record(elapsed.as_secs_f64());
+        meters.answered(face, status, elapsed);
         tracing::debug!(
             id = self.id.to_str().unwrap_or_default(),
             method = %self.method,
@@ -59,6 +64,40 @@ impl Drop for Guarded {
             milliseconds = self.began.elapsed().as_millis(),
             "caller left before its answer"
         );
+    }
+}
+
+/// What is counted per face, looked up in the recorder once instead of with every request.
+#[derive(Default)]
+pub(crate) struct Meters {
+    faces: [FaceMeters; FACES.len()],
+}
+
+#[derive(Default)]
+struct FaceMeters {
+    requests: [OnceLock<Counter>; CLASSES.len()],
+    seconds: OnceLock<Histogram>,
+}
+
+/// Every value of the label `face`; the first stands for requests that reached none.
+const FACES: [&str; 7] = ["none", "admin", "batch", "documents", "graphql", "mcp", "rest"];
+
+/// Every value of the label `status`. Classes instead of every status keep the number of series small.
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+impl Meters {
+    fn answered(&self, face: &'static str, status: u16, elapsed: Duration) {
+        debug_assert!(FACES.contains(&face), "the face {face} has no meters");
+        let slot = FACES.iter().position(|known| *known == face).unwrap_or(0);
+        let class = usize::from(status / 100).clamp(1, CLASSES.len()) - 1;
+        let (face, meters) = (FACES[slot], &self.faces[slot]);
+        let requests = meters.requests[class].get_or_init(
+            || metrics::counter!("mpe_gateway_requests_total", "face" => face, "status" => CLASSES[class]),
+        );
+        requests.increment(1);
+        let seconds =
+            meters.seconds.get_or_init(|| metrics::histogram!("mpe_gateway_request_seconds", "face" => face));
+        seconds.record(elapsed.as_secs_f64());
     }
 }
 

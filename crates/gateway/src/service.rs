@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::carrier::{BoundToLoopback, Carrier};
 use crate::check::SchemaCheckers;
-use crate::guard::{self, Guarded};
+use crate::guard::{self, Guarded, Meters};
 use crate::idempotency::Idempotency;
 use crate::mcp::held::HeldCalls;
 use crate::mcp::http_sse::Channels;
@@ -56,6 +56,7 @@ struct Inner {
     listeners: Arc<Semaphore>,
     draining: CancellationToken,
     next_request: AtomicU64,
+    meters: Meters,
 }
 
 /// A request on its way to a face: everything that is the same for all of them is done.
@@ -105,6 +106,7 @@ impl Gateway {
             listeners,
             draining: CancellationToken::new(),
             next_request: AtomicU64::new(1),
+            meters: Meters::default(),
             config,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -134,7 +136,11 @@ impl Gateway {
         let Ok(place) = Arc::clone(&self.inner.requests).try_acquire_owned() else {
             let limit = self.inner.config.max_requests;
             let problem = Problem::new(ProblemType::Overloaded, format!("{limit} requests are under way"));
-            return guard.end("none", problem.retry_after(Duration::from_secs(1)).into_response());
+            return guard.end(
+                &self.inner.meters,
+                "none",
+                problem.retry_after(Duration::from_secs(1)).into_response(),
+            );
         };
         let origin = request.headers().get(header::ORIGIN).cloned();
         let (face, mut response) = self.route(request).await;
@@ -142,7 +148,7 @@ impl Gateway {
         if let Some(origin) = origin {
             origin::expose(&mut response, &origin, &self.inner.config);
         }
-        hold_place(guard.end(face, response), place)
+        hold_place(guard.end(&self.inner.meters, face, response), place)
     }
 
     /// The caller's own id for the request if it is a short visible one, else a number of this process.

@@ -6,9 +6,10 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http::StatusCode;
 use mpe_engine::{
-    CallContext, CallError, CallErrorKind, CallEvents, EndpointId, Relay, ToolCall, UpstreamKey,
+    CallContext, CallError, CallErrorKind, CallEvents, EndpointId, OutcomeKind, Relay, ToolCall, UpstreamKey,
 };
 use mpe_mcp_protocol::jsonrpc::{Id, code};
+use mpe_mcp_protocol::result::{ResultType, type_of};
 use mpe_mcp_protocol::version::{Era, ProtocolVersion};
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
@@ -64,6 +65,8 @@ pub(crate) enum Operation {
 struct Reply {
     result: Box<RawValue>,
     upstream: UpstreamKey,
+    /// Whether it is no answer yet but asks for input.
+    asks: bool,
 }
 
 /// How often an upstream may ask for input before a call is given up: a loop of its making is not ours to feed.
@@ -87,7 +90,8 @@ impl Operation {
         }
     }
 
-    fn digest(&self) -> String {
+    /// What a request state is bound to. Costs a walk through the arguments, so only who needs a state asks for it.
+    pub(crate) fn digest(&self) -> String {
         match self {
             Self::Relay { method, params, name, .. } => digest(method, name, params.as_deref()),
             Self::Tool { name, arguments } => digest("tools/call", name, Some(arguments)),
@@ -132,11 +136,11 @@ enum Started {
 fn start(inbound: &Inbound, mut caller: Caller, operation: Operation) -> Result<Started, Refusal> {
     let (gateway, view) = (&inbound.gateway, Arc::clone(&inbound.view));
     let era = caller.version.era();
-    let digest = operation.digest();
-    let endpoint = caller.endpoint.as_str().to_owned();
+    let operation = Arc::new(operation);
+    let endpoint = caller.endpoint.clone();
     let state = match caller.request_state.take() {
         None => None,
-        Some(token) => Some(State::open(gateway.sealer(), &endpoint, &token, &digest)?),
+        Some(token) => Some(State::open(gateway.sealer(), endpoint.as_str(), &token, &operation.digest())?),
     };
     let config = gateway.config();
     let manner = Manner {
@@ -163,7 +167,7 @@ fn start(inbound: &Inbound, mut caller: Caller, operation: Operation) -> Result<
         let (running, open, rounds) = held.answer(caller.input_responses.as_deref());
         let is_open = !open.is_empty();
         let holder =
-            Arc::new(CallHolder { gateway, view, endpoint, digest, ear, open: Mutex::new(open), rounds });
+            Arc::new(CallHolder { gateway, view, endpoint, operation, ear, open: Mutex::new(open), rounds });
         return Ok(if is_open {
             Started::Open(holder, running)
         } else {
@@ -181,12 +185,13 @@ fn start(inbound: &Inbound, mut caller: Caller, operation: Operation) -> Result<
     let ear = Arc::new(StreamEvents::new(sender, caller.progress_token.take(), caller.level, asks));
     let holder = (era == Era::Modern).then(|| {
         let (gateway, view, ear) = (gateway.clone(), Arc::clone(&view), Arc::clone(&ear));
-        let (endpoint, digest) = (endpoint.clone(), digest.clone());
-        let holder = CallHolder { gateway, view, endpoint, digest, ear, open: Mutex::default(), rounds: 0 };
+        let operation = Arc::clone(&operation);
+        let holder =
+            CallHolder { gateway, view, endpoint, operation, ear, open: Mutex::default(), rounds: 0 };
         Arc::new(Arc::new(holder)) as Arc<dyn Holder>
     });
     let upstream_state = state.and_then(|state| state.upstream_state);
-    let run = Run { gateway, view, caller, operation, digest, ear };
+    let run = Run { gateway, view, caller, operation, ear };
     let running = Running::new(run.finish(upstream_state).boxed(), events);
     Ok(Started::Running(running, Manner { holder, ..manner }))
 }
@@ -210,8 +215,7 @@ struct Run {
     gateway: Gateway,
     view: Arc<View>,
     caller: Caller,
-    operation: Operation,
-    digest: String,
+    operation: Arc<Operation>,
     ear: Arc<StreamEvents>,
 }
 
@@ -243,12 +247,11 @@ impl Run {
                 Ok(reply) => reply,
                 Err(error) => return self.failed(&error),
             };
-            let members = Members::of(&reply.result).unwrap_or_default();
-            let asks_for_input = members.string("resultType").as_deref() == Some("input_required");
-            match (asks_for_input, self.caller.version.era()) {
+            match (reply.asks, self.caller.version.era()) {
                 (false, _) => return self.finished(reply),
                 (true, Era::Modern) => return self.asked(reply),
                 (true, Era::Legacy) => {
+                    let members = Members::of(&reply.result).unwrap_or_default();
                     responses = Some(self.ask_the_client(&members).await?);
                     upstream_state = members.string("requestState");
                 }
@@ -262,7 +265,7 @@ impl Run {
         let engine = self.gateway.engine();
         let endpoint = self.caller.endpoint.clone();
         let deadline = self.caller.deadline;
-        match &self.operation {
+        match &*self.operation {
             Operation::Tool { name, arguments } => {
                 let call = ToolCall {
                     endpoint,
@@ -273,7 +276,8 @@ impl Run {
                     context,
                 };
                 let outcome = engine.call(call).await?;
-                Ok(Reply { result: outcome.result, upstream: outcome.upstream })
+                let asks = outcome.kind == OutcomeKind::InputRequired;
+                Ok(Reply { result: outcome.result, upstream: outcome.upstream, asks })
             }
             Operation::Relay { upstream, method, params, .. } => {
                 let relay = Relay {
@@ -285,7 +289,8 @@ impl Run {
                     context,
                 };
                 let reply = engine.relay(relay).await?;
-                Ok(Reply { result: reply.result, upstream: upstream.clone() })
+                let asks = matches!(type_of(&reply.result), Ok(ResultType::InputRequired));
+                Ok(Reply { result: reply.result, upstream: upstream.clone(), asks })
             }
         }
     }
@@ -353,7 +358,7 @@ impl Run {
     fn asked(&self, reply: Reply) -> Result<Vec<Bytes>, Refusal> {
         let upstream_state = Members::of(&reply.result).and_then(|members| members.string("requestState"));
         let lifetime = self.gateway.config().input_lifetime;
-        let state = State::new(&reply.upstream, upstream_state, self.digest.clone(), lifetime);
+        let state = State::new(&reply.upstream, upstream_state, self.operation.digest(), lifetime);
         let sealed = state.seal(self.gateway.sealer(), self.caller.endpoint.as_str());
         self.finished_with(reply.result, &[("requestState", &format!("\"{sealed}\""))])
     }

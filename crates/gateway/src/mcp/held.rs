@@ -10,11 +10,13 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use mpe_engine::EndpointId;
 use mpe_mcp_protocol::jsonrpc::code;
 use serde_json::value::RawValue;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use super::call::Operation;
 use super::events::StreamEvents;
 use super::exchange::{Ask, Holder, Running, Step};
 use super::mrtr::State;
@@ -50,8 +52,8 @@ pub(crate) struct Held {
 pub(crate) struct CallHolder {
     pub(crate) gateway: Gateway,
     pub(crate) view: Arc<View>,
-    pub(crate) endpoint: String,
-    pub(crate) digest: String,
+    pub(crate) endpoint: EndpointId,
+    pub(crate) operation: Arc<Operation>,
     pub(crate) ear: Arc<StreamEvents>,
     /// Questions asked in earlier rounds that the client left open.
     pub(crate) open: Mutex<Vec<(String, Ask)>>,
@@ -177,10 +179,10 @@ impl CallHolder {
             by_handle.insert(handle.clone(), held);
         }
         let replica = self.gateway.replicas().map(|replicas| replicas.name.clone());
-        let state = State::held(handle, replica, self.digest.clone(), lifetime);
+        let state = State::held(handle, replica, self.operation.digest(), lifetime);
         let mut result = ObjectWriter::new();
         result.string("resultType", "input_required").raw("inputRequests", requests.finish_raw().get());
-        result.string("requestState", &state.seal(self.gateway.sealer(), &self.endpoint));
+        result.string("requestState", &state.seal(self.gateway.sealer(), self.endpoint.as_str()));
         match modern_result(result.finish_raw(), self.view.server_info(), &[]) {
             Ok(pieces) => Answer { status: http::StatusCode::OK, outcome: Ok(pieces) },
             Err(refusal) => refusal.into(),
