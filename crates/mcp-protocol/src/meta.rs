@@ -2,9 +2,9 @@
 
 use serde_json::value::RawValue;
 
-use crate::jsonrpc::encode::object_with;
+use crate::jsonrpc::encode::{inside, object_with, push_id, push_raw, push_string};
 use crate::jsonrpc::{DecodeError, Id};
-use crate::object::{Object, raw_of};
+use crate::object::Object;
 
 /// Names of `_meta` members (2026-07-28, basic protocol, `_meta`).
 pub mod key {
@@ -80,18 +80,22 @@ impl RequestMeta {
     ///
     /// Members of `rest` with a name of the protocol must not be there.
     pub fn to_raw(&self) -> Box<RawValue> {
-        let version = self.protocol_version.as_deref().map(raw_of);
-        let level = self.log_level.as_deref().map(raw_of);
-        let token = self.progress_token.as_ref().map(raw_of);
-        let parts = [
-            (key::PROTOCOL_VERSION, version.as_deref()),
-            (key::CLIENT_CAPABILITIES, self.client_capabilities.as_deref()),
-            (key::CLIENT_INFO, self.client_info.as_deref()),
-            (key::LOG_LEVEL, level.as_deref()),
-            (key::PROGRESS_TOKEN, token.as_deref()),
-        ];
-        let present: Vec<_> = parts.into_iter().filter_map(|(name, part)| Some((name, part?))).collect();
-        object_with(self.rest.as_deref(), &present)
+        let mut out = Vec::with_capacity(256);
+        self.view().write(&mut out);
+        let text = String::from_utf8(out).expect("JSON texts joined by ASCII are UTF-8");
+        RawValue::from_string(text).expect("members of valid objects form a valid object")
+    }
+
+    /// The same, borrowed.
+    pub fn view(&self) -> MetaView<'_> {
+        MetaView {
+            protocol_version: self.protocol_version.as_deref(),
+            client_capabilities: self.client_capabilities.as_deref(),
+            client_info: self.client_info.as_deref(),
+            log_level: self.log_level.as_deref(),
+            progress_token: self.progress_token.as_ref(),
+            rest: self.rest.as_deref(),
+        }
     }
 
     /// Whether nothing at all is in it.
@@ -102,6 +106,82 @@ impl RequestMeta {
             && self.log_level.is_none()
             && self.progress_token.is_none()
             && self.rest.is_none()
+    }
+}
+
+/// A request's `_meta` whose parts belong to somebody else; see [`RequestMeta`] for what they are.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MetaView<'a> {
+    /// The revision.
+    pub protocol_version: Option<&'a str>,
+    /// `ClientCapabilities`, an object.
+    pub client_capabilities: Option<&'a RawValue>,
+    /// `Implementation` of the client, an object.
+    pub client_info: Option<&'a RawValue>,
+    /// The log level.
+    pub log_level: Option<&'a str>,
+    /// The progress token.
+    pub progress_token: Option<&'a Id>,
+    /// Everything else, an object without the names of the members above.
+    pub rest: Option<&'a RawValue>,
+}
+
+impl MetaView<'_> {
+    /// Appends it as one JSON object on one line: the protocol's own members first, the rest byte for byte.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        out.push(b'{');
+        let mut member = MemberWriter { out, is_first: true };
+        if let Some(version) = self.protocol_version {
+            push_string(member.named(key::PROTOCOL_VERSION), version);
+        }
+        if let Some(capabilities) = self.client_capabilities {
+            push_raw(member.named(key::CLIENT_CAPABILITIES), capabilities.get());
+        }
+        if let Some(info) = self.client_info {
+            push_raw(member.named(key::CLIENT_INFO), info.get());
+        }
+        if let Some(level) = self.log_level {
+            push_string(member.named(key::LOG_LEVEL), level);
+        }
+        if let Some(token) = self.progress_token {
+            push_id(member.named(key::PROGRESS_TOKEN), token);
+        }
+        let rest = self.rest.map_or("", |rest| inside(rest.get()));
+        if !rest.is_empty() {
+            member.separate();
+            push_raw(out, rest);
+        }
+        out.push(b'}');
+    }
+
+    /// Bytes it takes, at most but for escapes.
+    pub(crate) fn size(&self) -> usize {
+        let raw = |raw: Option<&RawValue>| raw.map_or(0, |raw| raw.get().len());
+        // Names, quotes and commas of all members together are below 250 bytes; version, level and token are short.
+        320 + raw(self.client_capabilities) + raw(self.client_info) + raw(self.rest)
+    }
+}
+
+/// Writes the members of one object.
+struct MemberWriter<'o> {
+    out: &'o mut Vec<u8>,
+    is_first: bool,
+}
+
+impl MemberWriter<'_> {
+    fn separate(&mut self) {
+        if !std::mem::take(&mut self.is_first) {
+            self.out.push(b',');
+        }
+    }
+
+    /// Appends the name of the next member; its value comes next. `name` needs no escapes.
+    fn named(&mut self, name: &str) -> &mut Vec<u8> {
+        self.separate();
+        self.out.push(b'"');
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.extend_from_slice(b"\":");
+        self.out
     }
 }
 

@@ -83,7 +83,7 @@ impl Decoder {
             self.after_cr = false;
             chunk = chunk.strip_prefix(b"\n").unwrap_or(chunk);
         }
-        while let Some(end) = chunk.iter().position(|&byte| byte == b'\n' || byte == b'\r') {
+        while let Some(end) = memchr::memchr2(b'\n', b'\r', chunk) {
             let (line, mut rest) = (&chunk[..end], &chunk[end + 1..]);
             if chunk[end] == b'\r' {
                 // CRLF is one line end, also when a chunk ends between the two.

@@ -3,6 +3,7 @@
 use serde_json::value::RawValue;
 
 use super::{ErrorObject, Id};
+use crate::meta::MetaView;
 
 /// A request. `params` is an object.
 pub fn request(id: &Id, method: &str, params: Option<&RawValue>) -> Vec<u8> {
@@ -22,6 +23,38 @@ pub fn request_with(
     out.extend_from_slice(b",\"id\":");
     push_id(&mut out, id);
     push_call(&mut out, method, params, extra);
+    out
+}
+
+/// A request whose params get `_meta` and further members in front of their own.
+///
+/// Members of `params` named `_meta` or as one of `extra` must not be there: the result would name them twice.
+pub fn request_with_meta(
+    id: &Id,
+    method: &str,
+    params: Option<&RawValue>,
+    meta: &MetaView<'_>,
+    extra: &[(&str, &RawValue)],
+) -> Vec<u8> {
+    let mut out = begin(80 + method.len() + meta.size() + size(params, extra));
+    out.extend_from_slice(b",\"id\":");
+    push_id(&mut out, id);
+    out.extend_from_slice(b",\"method\":");
+    push_string(&mut out, method);
+    out.extend_from_slice(b",\"params\":{\"_meta\":");
+    meta.write(&mut out);
+    for (name, value) in extra {
+        out.push(b',');
+        push_string(&mut out, name);
+        out.push(b':');
+        push_raw(&mut out, value.get());
+    }
+    let members = params.map_or("", |params| inside(params.get()));
+    if !members.is_empty() {
+        out.push(b',');
+        push_raw(&mut out, members);
+    }
+    out.extend_from_slice(b"}}");
     out
 }
 
@@ -90,9 +123,11 @@ fn begin(capacity: usize) -> Vec<u8> {
     out
 }
 
-fn push_id(out: &mut Vec<u8>, id: &Id) {
+pub(crate) fn push_id(out: &mut Vec<u8>, id: &Id) {
     match id {
-        Id::Integer(number) => out.extend_from_slice(number.to_string().as_bytes()),
+        Id::Integer(number) => {
+            serde_json::to_writer(out, number).expect("writing a number into memory cannot fail");
+        }
         Id::String(text) => push_string(out, text),
     }
 }
@@ -134,7 +169,7 @@ fn push_object(out: &mut Vec<u8>, base: Option<&RawValue>, extra: &[(&str, &RawV
 }
 
 /// The text between an object's braces.
-fn inside(object: &str) -> &str {
+pub(crate) fn inside(object: &str) -> &str {
     object
         .strip_prefix('{')
         .and_then(|rest| rest.strip_suffix('}'))

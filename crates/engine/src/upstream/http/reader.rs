@@ -15,6 +15,8 @@ use crate::CallErrorKind;
 
 /// Bytes of one message, at most: what the pool lets a whole body have.
 const MAX_MESSAGE: usize = 64 << 20;
+/// Bytes that an announced length makes us reserve, at most: an announcement costs its sender nothing.
+const MAX_RESERVED: usize = 1 << 20;
 
 /// Messages of one response body, in order.
 #[derive(Debug)]
@@ -39,7 +41,9 @@ impl Messages {
 
     /// Reads JSON. Some servers label several values, one after the other, as `application/json`.
     pub(super) fn json(body: Body) -> Self {
-        Self { body: Some(body), format: Format::Json(Splitter::default()), ready: VecDeque::new() }
+        let announced = usize::try_from(http_body::Body::size_hint(&body).exact().unwrap_or(0));
+        let splitter = Splitter::with_capacity(announced.unwrap_or(0).min(MAX_RESERVED));
+        Self { body: Some(body), format: Format::Json(splitter), ready: VecDeque::new() }
     }
 
     pub(super) fn is_event_stream(&self) -> bool {
@@ -171,6 +175,10 @@ struct Splitter {
 }
 
 impl Splitter {
+    fn with_capacity(capacity: usize) -> Self {
+        Self { buffer: BytesMut::with_capacity(capacity), ..Self::default() }
+    }
+
     fn push(&mut self, chunk: &[u8]) -> Result<(), UpstreamError> {
         if self.buffer.len() + chunk.len() > MAX_MESSAGE {
             return Err(UpstreamError::protocol(format!("a message longer than {MAX_MESSAGE} bytes")));
@@ -181,30 +189,50 @@ impl Splitter {
 
     /// The next complete object or array.
     fn next(&mut self) -> Option<Bytes> {
-        while let Some(&byte) = self.buffer.get(self.scanned) {
-            self.scanned += 1;
+        loop {
             if self.in_string {
-                match byte {
-                    _ if self.escaped => self.escaped = false,
-                    b'\\' => self.escaped = true,
-                    b'"' => self.in_string = false,
-                    _ => {}
-                }
-                continue;
+                self.leave_string()?;
             }
+            let at = self.buffer[self.scanned..].iter().position(|byte| b"\"{[}]".contains(byte));
+            let Some(at) = at else {
+                self.scanned = self.buffer.len();
+                return None;
+            };
+            let byte = self.buffer[self.scanned + at];
+            self.scanned += at + 1;
             match byte {
                 b'"' => self.in_string = true,
                 b'{' | b'[' => self.depth += 1,
-                b'}' | b']' => {
+                _ => {
                     self.depth = self.depth.saturating_sub(1);
                     if self.depth == 0 {
                         return Some(self.cut());
                     }
                 }
-                _ => {}
             }
         }
-        None
+    }
+
+    /// Goes on to the end of the string; `None` when it has not come yet.
+    fn leave_string(&mut self) -> Option<()> {
+        loop {
+            if self.escaped && self.scanned < self.buffer.len() {
+                self.escaped = false;
+                self.scanned += 1;
+            }
+            // Strings are most of a large message, and nothing in them matters but these two.
+            let Some(at) = memchr::memchr2(b'"', b'\\', &self.buffer[self.scanned..]) else {
+                self.scanned = self.buffer.len();
+                return None;
+            };
+            let byte = self.buffer[self.scanned + at];
+            self.scanned += at + 1;
+            if byte == b'"' {
+                self.in_string = false;
+                return Some(());
+            }
+            self.escaped = true;
+        }
     }
 
     fn cut(&mut self) -> Bytes {
