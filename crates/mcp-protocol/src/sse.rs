@@ -147,9 +147,7 @@ impl Decoder {
             b"event" => self.event.name = Some(String::from_utf8_lossy(value).into_owned()),
             // §9.2.6: an id with a NUL is ignored.
             b"id" if !value.contains(&0) => {
-                let id = String::from_utf8_lossy(value).into_owned();
-                self.last_id = Some(id.clone());
-                self.event.id = Some(id);
+                self.event.id = Some(String::from_utf8_lossy(value).into_owned());
             }
             b"retry" => {
                 if let Some(millis) = digits(value) {
@@ -176,6 +174,10 @@ impl Decoder {
 
     fn dispatch(&mut self) {
         let event = std::mem::take(&mut self.event);
+        // §9.2.6: the id counts once its event is complete; a stream that breaks before is taken up before it.
+        if event.id.is_some() {
+            self.last_id.clone_from(&event.id);
+        }
         // §9.2.6: without any data line there is no event; the id counts all the same.
         if std::mem::take(&mut self.has_data) {
             self.ready.push_back(event);

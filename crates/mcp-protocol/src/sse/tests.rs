@@ -54,6 +54,15 @@ fn id_and_retry_count_even_without_data() {
 }
 
 #[test]
+fn the_id_of_an_event_that_was_cut_off_does_not_count() {
+    let mut decoder = Decoder::new(100);
+    decoder.push(b"id: e1\ndata: 1\n\nid: e2\ndata: 2\n").unwrap();
+    assert_eq!(decoder.last_event_id(), Some("e1"));
+    decoder.push(b"\n").unwrap();
+    assert_eq!(decoder.last_event_id(), Some("e2"));
+}
+
+#[test]
 fn other_events_are_no_messages() {
     let events = decode(&[b"event: endpoint\ndata: /x\n\nevent: message\ndata: 1\n\ndata: 2\n\n"]);
     let messages: Vec<_> = events.iter().map(Event::is_message).collect();
