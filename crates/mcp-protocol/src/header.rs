@@ -337,6 +337,30 @@ impl Walk {
     }
 }
 
+/// The schema without any `x-mcp-header`: for a server that no headers go to, so that its tool need not be given up for an
+/// annotation that breaks a rule.
+pub fn without_annotations(schema: &Value) -> Value {
+    let Value::Object(keywords) = schema else { return schema.clone() };
+    let map = |value: &Value| match value {
+        Value::Object(schemas) => {
+            schemas.iter().map(|(name, schema)| (name.clone(), without_annotations(schema))).collect()
+        }
+        other => other.clone(),
+    };
+    let strip = |(keyword, value): (&String, &Value)| {
+        let value = match value {
+            value if keyword == "properties" || MAPS.contains(&keyword.as_str()) => map(value),
+            Value::Array(schemas) if APPLICATORS.contains(&keyword.as_str()) => {
+                schemas.iter().map(without_annotations).collect()
+            }
+            value if APPLICATORS.contains(&keyword.as_str()) => without_annotations(value),
+            value => value.clone(),
+        };
+        (keyword.clone(), value)
+    };
+    keywords.iter().filter(|(keyword, _)| *keyword != "x-mcp-header").map(strip).collect()
+}
+
 fn param_kind(types: Option<&Value>) -> Option<ParamKind> {
     let one = |name: &str| match name {
         "boolean" => Some(ParamKind::Boolean),

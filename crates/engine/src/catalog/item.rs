@@ -93,9 +93,13 @@ impl ListedItem {
 
 /// The same object with another string under `member`, put first where it was absent; every other byte stays.
 pub(crate) fn with_member(raw: &RawValue, member: &str, value: &str) -> Arc<RawValue> {
+    with_raw_member(raw, member, &raw_of(value))
+}
+
+/// The same object with another value under `member`, put first where it was absent; every other byte stays.
+pub(crate) fn with_raw_member(raw: &RawValue, member: &str, new: &RawValue) -> Arc<RawValue> {
     let text = raw.get();
     let object = Object::parse(raw).expect("it was read before");
-    let new = raw_of(value);
     let changed = match object.get(member).map(RawValue::get) {
         Some(old) => {
             // `old` is a slice of `text`.
@@ -108,7 +112,7 @@ pub(crate) fn with_member(raw: &RawValue, member: &str, value: &str) -> Arc<RawV
             format!("{{{}:{}{comma}{inside}", raw_of(member).get(), new.get())
         }
     };
-    Arc::from(RawValue::from_string(changed).expect("a JSON string in place of another keeps the text JSON"))
+    Arc::from(RawValue::from_string(changed).expect("JSON in place of JSON keeps the text JSON"))
 }
 
 #[cfg(test)]

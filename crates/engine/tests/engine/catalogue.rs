@@ -6,6 +6,7 @@ use mpe_engine::upstream::Change;
 use mpe_engine::{
     CallErrorKind, Catalogue, Derive, Derived, EndpointId, Engine, Naming, UpstreamState, UpstreamStatus,
 };
+use serde_json::{Value, json};
 use tokio::time::{Instant, advance, sleep, timeout};
 
 use crate::scripted::{Scripted, call, endpoint, engine, names, started, tool, upstream};
@@ -203,4 +204,22 @@ async fn dropping_the_last_engine_ends_discovery() {
     sleep(Duration::from_secs(30)).await;
     assert_eq!(server.n_lists(), listed);
     assert_eq!(Arc::strong_count(&server), 1, "nobody holds the upstream any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_no_headers_go_a_broken_annotation_is_left_out_and_the_tool_stays() {
+    let schema = |annotation: &str| json!({ "type": "object", "properties": { "n": serde_json::from_str::<Value>(annotation).unwrap() } });
+    let sound = schema(r#"{"type":"integer","x-mcp-header":"N"}"#);
+    let broken = schema(r#"{"type":"number","x-mcp-header":"N","maximum":5}"#);
+    let server = Scripted::new([
+        json!({ "name": "sound", "inputSchema": sound }),
+        json!({ "name": "broken", "inputSchema": broken, "title": "T" }),
+    ]);
+    let engine = engine(vec![upstream("a", &server)]).await;
+    let snapshot = engine.snapshot(&EndpointId::default()).unwrap();
+    let raw = |name: &str| snapshot.catalogue.tool(name).unwrap().tool.raw().get().to_owned();
+    assert_eq!(raw("sound"), json!({ "name": "sound", "inputSchema": sound }).to_string());
+    let stripped = schema(r#"{"type":"number","maximum":5}"#);
+    assert_eq!(raw("broken"), json!({ "name": "broken", "inputSchema": stripped, "title": "T" }).to_string());
+    assert!(status(&engine, 0).rejected.is_empty());
 }

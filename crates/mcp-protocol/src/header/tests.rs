@@ -1,7 +1,7 @@
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::{MirroredParams, decode_value, encode_value};
+use super::{MirroredParams, decode_value, encode_value, without_annotations};
 
 fn raw(text: &str) -> &RawValue {
     serde_json::from_str(text).unwrap()
@@ -13,6 +13,19 @@ fn mirror(schema: &serde_json::Value, arguments: &str) -> Vec<(String, String)> 
 
 fn refusal(schema: &serde_json::Value) -> String {
     MirroredParams::of(schema).unwrap_err().to_string()
+}
+
+#[test]
+fn annotations_are_taken_out_wherever_they_are_keywords_and_nothing_else_is() {
+    let schema = json!({"type": "object", "x-mcp-header": "A", "properties": {
+        "x-mcp-header": {"type": "string", "x-mcp-header": "B"},
+        "n": {"anyOf": [{"type": "integer", "x-mcp-header": "C"}], "default": {"x-mcp-header": 1}}},
+        "$defs": {"d": {"items": {"x-mcp-header": "D", "type": "string"}}}});
+    let expected = json!({"type": "object", "properties": {
+        "x-mcp-header": {"type": "string"},
+        "n": {"anyOf": [{"type": "integer"}], "default": {"x-mcp-header": 1}}},
+        "$defs": {"d": {"items": {"type": "string"}}}});
+    assert_eq!(without_annotations(&schema).to_string(), expected.to_string());
 }
 
 #[test]
