@@ -235,6 +235,17 @@ impl Errand<'_> {
         let protocol = reply.protocol;
         match reply.outcome {
             Ok(result) => Ok(Answer { result, protocol, attempts: history.attempts }),
+            // About the hop: never the caller's to see. Whoever knows the tool may build its headers anew.
+            Err(rejection) if rejection.code == code::HEADER_MISMATCH => {
+                let message =
+                    format!("the server found our headers and body to disagree: {}", rejection.message);
+                let mut error =
+                    CallError::new(CallErrorKind::UpstreamProtocol, message).at(&self.handle.config.key);
+                error.executed = if history.may_have_run { Executed::Unknown } else { Executed::No };
+                error.attempts = history.attempts;
+                error.rejection = Some(rejection);
+                Err(error)
+            }
             Err(rejection) => {
                 let mut error = CallError::new(CallErrorKind::Rejected, rejection.message.clone())
                     .at(&self.handle.config.key);

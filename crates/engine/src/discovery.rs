@@ -15,6 +15,7 @@ use std::time::Duration;
 use mpe_mcp_protocol::jsonrpc::code;
 use mpe_mcp_protocol::object::Object;
 use mpe_mcp_protocol::pager::{List, Pager, PagerLimits};
+use mpe_mcp_protocol::version::Era;
 use mpe_transport::Sent;
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, watch};
@@ -22,6 +23,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::{debug, info, warn};
 
 use crate::catalog::listing::{Digests, Found, Listing};
+use crate::eras::{Divide, OtherLists};
 use crate::handle::Handle;
 use crate::retry::Schedule;
 use crate::tenant::{self, Tenant};
@@ -35,6 +37,10 @@ const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// How long to wait for more announcements after one: servers tend to send one per tool.
 const DEBOUNCE: Duration = Duration::from_millis(50);
 
+/// How often a server is asked what it speaks although nothing has gone wrong: one that was replaced by a newer version of
+/// itself may speak more.
+const REINTRODUCTION: Duration = Duration::from_secs(600);
+
 /// How often a list is begun again because the server refused its own cursor.
 const MAX_RESTARTS: usize = 2;
 
@@ -45,6 +51,7 @@ pub(crate) async fn run(tenant: Arc<Tenant>, handle: Arc<Handle>, checkers: Opti
         wanted: handle.wanted.subscribe(),
         pauses: Schedule::steady(FIRST_PAUSE, MAX_PAUSE),
         introduction: None,
+        other: None,
         tenant,
         handle,
         checkers,
@@ -59,7 +66,9 @@ struct Discovery {
     wanted: watch::Receiver<u64>,
     pauses: Schedule,
     /// What the server said of itself; forgotten by an outage.
-    introduction: Option<Introduction>,
+    introduction: Option<(Introduction, Instant)>,
+    /// What it listed in its other era, since a caller of that has been here.
+    other: Option<OtherLists>,
 }
 
 impl Discovery {
@@ -109,17 +118,19 @@ impl Discovery {
 
     /// One discovery. Returns how long to wait before the next.
     async fn once(&mut self) -> Duration {
-        let outcome = self.find().await;
+        let has_legacy_callers = self.handle.legacy_callers.are_about();
+        let outcome = self.find(has_legacy_callers).await;
+        self.handle.legacy_callers.looked(has_legacy_callers);
         self.handle.meters.discovered(outcome.is_ok());
         match outcome {
             Ok(found) => {
                 self.pauses.reset();
-                self.introduction = Some(found.introduction.clone());
                 self.keep(found).await;
                 jittered(self.handle.config.refresh)
             }
             Err(reason) => {
                 self.introduction = None;
+                self.other = None;
                 let upstream = &self.handle.config.key;
                 if self.handle.missed(reason.clone()) {
                     warn!(endpoint = %self.tenant.id, %upstream, reason, "upstream cannot be discovered");
@@ -132,11 +143,17 @@ impl Discovery {
         }
     }
 
-    async fn find(&self) -> Result<Found, String> {
+    async fn find(&mut self, has_legacy_callers: bool) -> Result<Found, String> {
         let introduction = match &self.introduction {
-            Some(known) => known.clone(),
-            None => {
+            // A legacy server would have to begin a session anew; that of one that was replaced ends by itself.
+            Some((known, since))
+                if known.version.era() == Era::Legacy || since.elapsed() < REINTRODUCTION =>
+            {
+                known.clone()
+            }
+            Some(_) | None => {
                 let introduction = self.introduce().await.map_err(|error| error.message)?;
+                self.introduction = Some((introduction.clone(), Instant::now()));
                 if !self.handle.watched.uris().is_empty() {
                     self.handle.watch_resources(Instant::now() + self.handle.config.timeout).await;
                 }
@@ -144,13 +161,47 @@ impl Discovery {
             }
         };
         let declared = Declared::of(&introduction);
-        Ok(Found {
-            tools: self.list(List::Tools).await?,
-            prompts: self.list_if(declared.prompts, List::Prompts).await?,
-            resources: self.list_if(declared.resources, List::Resources).await?,
-            templates: self.list_if(declared.resources, List::ResourceTemplates).await?,
+        let found = Found {
+            tools: self.list(List::Tools, None).await?,
+            prompts: self.list_if(declared.prompts, List::Prompts, None).await?,
+            resources: self.list_if(declared.resources, List::Resources, None).await?,
+            templates: self.list_if(declared.resources, List::ResourceTemplates, None).await?,
             introduction,
+            divide: Divide::default(),
+        };
+        if !has_legacy_callers || found.introduction.version.era() == Era::Legacy {
+            self.other = None;
+            return Ok(found);
+        }
+        match self.find_other(Era::Legacy).await {
+            Ok(other) => self.other = other,
+            // What was listed last stays: the era that was found has just answered.
+            Err(reason) => {
+                debug!(upstream = %self.handle.config.key, reason, "the legacy era cannot be listed");
+            }
+        }
+        Ok(match &self.other {
+            Some(other) => found.joined_with(other),
+            None => found,
         })
+    }
+
+    /// What the server lists in its other era; `None`: it has none.
+    async fn find_other(&self, era: Era) -> Result<Option<OtherLists>, String> {
+        let deadline = Instant::now() + self.handle.config.timeout;
+        let introduction = timeout_at(deadline, self.handle.link.introduce_in(era, deadline)).await;
+        let introduction =
+            introduction.unwrap_or_else(|_| Err(overdue("the server did not introduce itself in time")));
+        let Some(introduction) = introduction.map_err(|error| error.message)? else { return Ok(None) };
+        let declared = Declared::of(&introduction);
+        let era = Some(era);
+        Ok(Some(OtherLists {
+            era: introduction.version.era(),
+            tools: self.list(List::Tools, era).await?,
+            prompts: self.list_if(declared.prompts, List::Prompts, era).await?,
+            resources: self.list_if(declared.resources, List::Resources, era).await?,
+            templates: self.list_if(declared.resources, List::ResourceTemplates, era).await?,
+        }))
     }
 
     async fn introduce(&self) -> Result<Introduction, UpstreamError> {
@@ -160,12 +211,13 @@ impl Discovery {
     }
 
     /// Every item of a paged list; none from a server that does not know the method.
-    async fn list(&self, list: List) -> Result<Vec<Box<RawValue>>, String> {
+    async fn list(&self, list: List, era: Option<Era>) -> Result<Vec<Box<RawValue>>, String> {
         let mut pager = Pager::new(list, PagerLimits::default());
         let mut restarts_left = MAX_RESTARTS;
         while let Some(params) = pager.next_params() {
             let is_first = pager.pages() == 0;
-            let reply = request(&self.handle, list.method(), params).await.map_err(|error| error.message)?;
+            let reply =
+                request(&self.handle, list.method(), params, era).await.map_err(|error| error.message)?;
             match reply.outcome {
                 Ok(result) => pager.accept(&result).map_err(|error| error.message)?,
                 Err(error) if error.code == code::METHOD_NOT_FOUND && is_first => break,
@@ -183,8 +235,13 @@ impl Discovery {
         Ok(pager.into_items())
     }
 
-    async fn list_if(&self, is_declared: bool, list: List) -> Result<Vec<Box<RawValue>>, String> {
-        if is_declared { self.list(list).await } else { Ok(Vec::new()) }
+    async fn list_if(
+        &self,
+        is_declared: bool,
+        list: List,
+        era: Option<Era>,
+    ) -> Result<Vec<Box<RawValue>>, String> {
+        if is_declared { self.list(list, era).await } else { Ok(Vec::new()) }
     }
 
     async fn keep(&self, found: Found) {
@@ -286,13 +343,14 @@ async fn request(
     handle: &Handle,
     method: &'static str,
     params: Option<Box<RawValue>>,
+    era: Option<Era>,
 ) -> Result<UpstreamReply, UpstreamError> {
     let deadline = Instant::now() + handle.config.timeout;
     let request = UpstreamRequest {
         method: method.into(),
         params,
         mirrored: Vec::new(),
-        context: Arc::new(CallContext::default()),
+        context: Arc::new(CallContext { era, ..CallContext::default() }),
         deadline,
     };
     let exchange = handle.recorder.start();

@@ -4,18 +4,25 @@
 //! 2. Arguments are checked, if the face asks for it.
 //! 3. The rest is the same for every request ([`Errand::run`](crate::attempt::Errand::run)): is the upstream known to be
 //!    down (`breaker`)? Is there a place (`limit`)? Send; on failure, may it be sent again (`retry`)?
+//!    The request goes out in its caller's era where the upstream speaks it and lists the tool in it (`eras`).
 //! 4. What came back is labelled and handed on; its bytes are not touched.
 //!
 //! Dropping the future undoes everything that is still open: the exchange is cancelled, permits and places are free.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::future::join_all;
+use mpe_mcp_protocol::jsonrpc::code;
+use mpe_mcp_protocol::object::Object;
+use mpe_mcp_protocol::version::Era;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use tokio::time::{Instant, timeout_at};
 
 use crate::attempt::{Errand, shutting_down};
 use crate::catalog::build::Way;
+use crate::eras::Kind;
 use crate::handle::Handle;
 use crate::outcome;
 use crate::retry::Repeatability;
@@ -23,20 +30,22 @@ use crate::reuse::CallKey;
 use crate::tenant::{Tenant, View};
 use crate::upstream::UpstreamRequest;
 use crate::{
-    CallError, CallErrorKind, CatalogueTool, Executed, Relay, RelayReply, ToolCall, ToolOutcome,
+    CallContext, CallError, CallErrorKind, CatalogueTool, Executed, Relay, RelayReply, ToolCall, ToolOutcome,
     UpstreamState, Violation,
 };
 
 impl Tenant {
     /// Calls one tool.
-    pub(crate) async fn call(&self, mut call: ToolCall) -> Result<ToolOutcome, CallError> {
+    pub(crate) async fn call(&self, call: ToolCall) -> Result<ToolOutcome, CallError> {
         let accepted = Instant::now();
         let _under_way = self.accept()?;
-        let name = std::mem::take(&mut call.tool);
-        let view = self.view_with(&name, call.deadline).await;
-        let route = Route::find(&view, &name)?;
+        let view = self.view_for(&call).await;
+        let route = Route::find(&view, &call.tool)?;
         let _gauge = InFlight::new(route.handle);
-        let outcome = self.dispatch(&view, &route, call, accepted).await;
+        let mut outcome = self.dispatch(&view, &route, &call, accepted).await;
+        if outcome.as_ref().is_err_and(is_about_our_headers) {
+            outcome = self.dispatch_anew(route.handle, &call, accepted, outcome).await;
+        }
         let label = match &outcome {
             Ok(outcome) => outcome::label(&outcome.kind),
             Err(error) => error.kind.as_str(),
@@ -49,7 +58,7 @@ impl Tenant {
         &self,
         view: &View,
         route: &Route<'_>,
-        call: ToolCall,
+        call: &ToolCall,
         accepted: Instant,
     ) -> Result<ToolOutcome, CallError> {
         let handle = route.handle;
@@ -71,7 +80,7 @@ impl Tenant {
                 method: "tools/call".into(),
                 params: Some(call_params(route.original_name, &call.arguments)),
                 mirrored: route.mirrored(&call.arguments)?,
-                context: call.context,
+                context: in_era(&call.context, route.tool.and_then(|(_, way)| way.only_in)),
                 deadline,
             },
         };
@@ -96,6 +105,34 @@ impl Tenant {
         })
     }
 
+    /// The server says that our headers and the body disagree, so the tool's annotations have changed since it was listed:
+    /// list anew, build the headers anew, send once more (2026-07-28, Streamable HTTP, "Custom headers").
+    async fn dispatch_anew(
+        &self,
+        handle: &Arc<Handle>,
+        call: &ToolCall,
+        accepted: Instant,
+        refused: Result<ToolOutcome, CallError>,
+    ) -> Result<ToolOutcome, CallError> {
+        let deadline = call.deadline.unwrap_or(accepted + handle.config.timeout);
+        let listing = async {
+            handle.discovered_anew().await;
+            self.is_published().await;
+        };
+        if timeout_at(deadline, listing).await.is_err() {
+            return refused;
+        }
+        let view = self.view();
+        let Ok(route) = Route::find(&view, &call.tool) else { return refused };
+        let mut outcome = self.dispatch(&view, &route, call, accepted).await;
+        let before = refused.err().map(|error| error.attempts).unwrap_or_default();
+        match &mut outcome {
+            Ok(outcome) => outcome.attempts.splice(0..0, before),
+            Err(error) => error.attempts.splice(0..0, before),
+        };
+        outcome
+    }
+
     /// Relays any other request.
     pub(crate) async fn relay(&self, relay: Relay) -> Result<RelayReply, CallError> {
         let accepted = Instant::now();
@@ -106,6 +143,11 @@ impl Tenant {
             CallError::new(CallErrorKind::UnknownUpstream, format!("no upstream '{}'", relay.upstream))
         })?;
         let _gauge = InFlight::new(handle);
+        let era = relay.context.era;
+        if handle.meet(era) {
+            self.looked_into(std::slice::from_ref(handle), relay.deadline).await;
+        }
+        let only_in = relayed_name(&relay).and_then(|(kind, name)| handle.only_in(kind, &name));
         let errand = Errand {
             tenant: self,
             gate: &view.roster.gate,
@@ -115,7 +157,7 @@ impl Tenant {
                 method: relay.method.into(),
                 params: relay.params,
                 mirrored: Vec::new(),
-                context: relay.context,
+                context: in_era(&relay.context, only_in),
                 deadline: relay.deadline.unwrap_or(accepted + handle.config.timeout),
             },
         };
@@ -128,6 +170,36 @@ impl Tenant {
         // Counted first: whoever closes after this look waits for us.
         let token = self.calls.token();
         if self.calls.is_closed() { Err(shutting_down()) } else { Ok(token) }
+    }
+
+    /// The view to look the call's tool up in.
+    async fn view_for(&self, call: &ToolCall) -> Arc<View> {
+        let view = self.view_with(&call.tool, call.deadline).await;
+        let era = call.context.era;
+        let unknown: Vec<_> = match Route::find(&view, &call.tool) {
+            Ok(route) if route.handle.meet(era) => vec![Arc::clone(route.handle)],
+            Ok(_) => return view,
+            // It may be listed in the caller's era alone, by a server that nobody has asked for that yet.
+            Err(_) => view.roster.upstreams.iter().filter(|handle| handle.meet(era)).cloned().collect(),
+        };
+        if unknown.is_empty() {
+            return view;
+        }
+        self.looked_into(&unknown, call.deadline).await;
+        self.view()
+    }
+
+    /// Waits, for a moment at most, until it is known what upstreams offer to a caller of another era than they were
+    /// found in.
+    async fn looked_into(&self, handles: &[Arc<Handle>], deadline: Option<Instant>) {
+        let patience = Instant::now() + LOOK;
+        let deadline = deadline.map_or(patience, |deadline| deadline.min(patience));
+        // Without knowing, the call is made all the same.
+        let _ = timeout_at(deadline, async {
+            join_all(handles.iter().map(|handle| handle.discovered_anew())).await;
+            self.is_published().await;
+        })
+        .await;
     }
 
     /// The view to look `tool` up in. A tool that is not there while a discovery is still out is waited for: right after
@@ -233,6 +305,35 @@ fn unknown_tool(view: &View, name: &str) -> CallError {
     };
     CallError::new(CallErrorKind::UnknownTool, message)
 }
+
+/// The caller's context, for an upstream that knows what is asked for in one era only.
+fn in_era(context: &Arc<CallContext>, only_in: Option<Era>) -> Arc<CallContext> {
+    match only_in {
+        Some(era) if context.era != Some(era) => {
+            Arc::new(CallContext { era: Some(era), ..CallContext::clone(context) })
+        }
+        _ => Arc::clone(context),
+    }
+}
+
+/// What a relayed request asks for by name.
+fn relayed_name(relay: &Relay) -> Option<(Kind, String)> {
+    let (kind, member) = match relay.method.as_str() {
+        "prompts/get" => (Kind::Prompt, "name"),
+        "resources/read" => (Kind::Resource, "uri"),
+        _ => return None,
+    };
+    let params = Object::parse(relay.params.as_deref()?).ok()?;
+    Some((kind, params.string(member).ok()??.into_owned()))
+}
+
+/// The server, which ran nothing, found that our headers say something else than our body.
+fn is_about_our_headers(error: &CallError) -> bool {
+    error.rejection.as_ref().is_some_and(|rejection| rejection.code == code::HEADER_MISMATCH)
+}
+
+/// How long a call waits until it is known what its upstream offers in the caller's era. Once per upstream.
+const LOOK: Duration = Duration::from_secs(3);
 
 #[derive(Serialize)]
 struct CallParams<'a> {

@@ -162,6 +162,17 @@ impl Engine {
         Ok(())
     }
 
+    /// A client of this era has turned up: what the tenant's upstreams offer in it alone is found out in the background
+    /// and joins the catalogue. Does nothing for an era that has been met, or for no such tenant.
+    pub fn meet(&self, endpoint: &EndpointId, era: mpe_mcp_protocol::version::Era) {
+        let Some(tenant) = self.fleet.tenant(endpoint) else { return };
+        for upstream in &tenant.roster().upstreams {
+            if upstream.meet(Some(era)) {
+                upstream.discover_anew();
+            }
+        }
+    }
+
     /// Calls one tool.
     ///
     /// # Errors

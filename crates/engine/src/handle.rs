@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use mpe_mcp_protocol::version::Era;
 use mpe_transport::Origin;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
@@ -12,6 +13,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use crate::breaker::Breaker;
 use crate::catalog::build::Share;
 use crate::catalog::listing::{Listing, is_wanted};
+use crate::eras::{Kind, LegacyCallers};
 use crate::limit::Gate;
 use crate::listen::Watched;
 use crate::metrics::UpstreamMeters;
@@ -40,6 +42,8 @@ pub(crate) struct Handle {
     /// The newest discovery somebody asked for, and the newest that has ended.
     pub(crate) wanted: watch::Sender<u64>,
     pub(crate) done: watch::Sender<u64>,
+    /// Callers of the legacy era, for whom a server may have more.
+    pub(crate) legacy_callers: LegacyCallers,
     /// Resources that somebody listens to.
     pub(crate) watched: Arc<Watched>,
     /// Held while the upstream is told what to watch, so that the last word is the newest.
@@ -81,6 +85,7 @@ impl Handle {
             retired: CancellationToken::new(),
             wanted: watch::Sender::new(0),
             done: watch::Sender::new(0),
+            legacy_callers: LegacyCallers::default(),
             watched: parts.watched,
             watching: tokio::sync::Mutex::new(()),
             standing: Mutex::new(Standing { state: parts.state, listing: parts.inherited }),
@@ -126,6 +131,21 @@ impl Handle {
         standing.listing.is_some() && standing.state != UpstreamState::Discovering
     }
 
+    /// The only era in which it lists this; `None`: any.
+    pub(crate) fn only_in(&self, kind: Kind, name: &str) -> Option<Era> {
+        self.listing()?.divide.only_in(kind, name)
+    }
+
+    /// Takes notice of a caller's era. True when what is offered in it has yet to be found out: then wait for
+    /// [`Handle::discovered_anew`].
+    pub(crate) fn meet(&self, era: Option<Era>) -> bool {
+        if era != Some(Era::Legacy) {
+            return false;
+        }
+        self.legacy_callers.meet();
+        !self.legacy_callers.is_looked_into()
+    }
+
     /// What it brings into the catalogue now.
     pub(crate) fn share(&self) -> Share {
         let Standing { state, listing } = self.lock().clone();
@@ -136,10 +156,11 @@ impl Handle {
     pub(crate) fn found(&self, listing: Listing) -> bool {
         let mut standing = self.lock();
         let is_same = standing.state == UpstreamState::Up
-            && standing
-                .listing
-                .as_ref()
-                .is_some_and(|known| known.digests == listing.digests && known.rejected == listing.rejected);
+            && standing.listing.as_ref().is_some_and(|known| {
+                known.digests == listing.digests
+                    && known.rejected == listing.rejected
+                    && known.divide == listing.divide
+            });
         if is_same {
             return false;
         }
@@ -159,13 +180,19 @@ impl Handle {
         is_change
     }
 
-    /// Asks for a discovery and waits until one that began after the question has ended.
-    pub(crate) async fn discovered_anew(&self) {
+    /// Asks for a discovery. Returns its number.
+    pub(crate) fn discover_anew(&self) -> u64 {
         let mut asked = 0;
         self.wanted.send_modify(|wanted| {
             *wanted += 1;
             asked = *wanted;
         });
+        asked
+    }
+
+    /// Asks for a discovery and waits until one that began after the question has ended.
+    pub(crate) async fn discovered_anew(&self) {
+        let asked = self.discover_anew();
         let mut done = self.done.subscribe();
         // A retired upstream answers no more.
         tokio::select! {

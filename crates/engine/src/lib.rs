@@ -8,6 +8,7 @@ mod batch;
 mod breaker;
 mod dispatch;
 mod engine;
+mod eras;
 mod limit;
 mod outcome;
 pub mod plan;

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use mpe_mcp_protocol::meta::key;
 use mpe_mcp_protocol::object::Object;
+use mpe_mcp_protocol::version::Era;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
@@ -54,7 +55,13 @@ impl CallKey {
         }
         let mut hash = Sha256::new();
         let capabilities = context.capabilities.as_ref().map_or("{}", |raw| raw.get());
-        for part in [tool, arguments.get(), capabilities] {
+        // A server of both eras may answer each in its own way.
+        let era = match context.era {
+            None => "",
+            Some(Era::Legacy) => "legacy",
+            Some(Era::Modern) => "modern",
+        };
+        for part in [tool, arguments.get(), capabilities, era] {
             hash.update(part.len().to_be_bytes());
             hash.update(part);
         }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use mpe_mcp_protocol::header::MirroredParams;
+use mpe_mcp_protocol::version::Era;
 use sha2::{Digest, Sha256};
 
 use super::item::{CataloguePrompt, CatalogueResource, CatalogueTemplate, ItemKind, ListedItem};
@@ -11,6 +12,7 @@ use super::listing::{Digests, ListedTool, Listing};
 use super::naming::{self, Claims, Names};
 use super::route::{Items, Routing};
 use super::{Catalogue, CatalogueTool, CollisionKind, UpstreamState, UpstreamStatus, uri};
+use crate::eras::Kind;
 use crate::{EndpointId, Naming, UpstreamKey};
 
 /// One upstream's part in a catalogue that is being built.
@@ -32,6 +34,8 @@ pub(crate) struct Way {
     pub(crate) owner: usize,
     /// Which arguments headers repeat.
     pub(crate) mirrored: Arc<MirroredParams>,
+    /// The only era in which its server lists it; `None`: any.
+    pub(crate) only_in: Option<Era>,
 }
 
 /// Builds the catalogue of `shares`, which stand in configuration order.
@@ -120,7 +124,8 @@ fn tools(
                 continue;
             };
             tools.push(catalogue_tool(share, listed, exposed));
-            ways.push(Way { owner, mirrored: Arc::clone(&listed.mirrored) });
+            let only_in = listing.divide.only_in(Kind::Tool, &listed.original_name);
+            ways.push(Way { owner, mirrored: Arc::clone(&listed.mirrored), only_in });
         }
     }
     (tools, ways)

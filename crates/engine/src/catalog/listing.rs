@@ -3,13 +3,15 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use mpe_mcp_protocol::header::MirroredParams;
+use mpe_mcp_protocol::header::{MirroredParams, without_annotations};
+use mpe_mcp_protocol::object::raw_of;
 use mpe_mcp_protocol::tool::Tool;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
-use tracing::warn;
+use tracing::{debug, warn};
 
-use super::item::{ItemKind, ListedItem, with_member};
+use super::item::{ItemKind, ListedItem, with_member, with_raw_member};
+use crate::eras::Divide;
 use crate::upstream::Introduction;
 use crate::{ArgumentChecker, CheckerFactory, Target, ToolOverride, UpstreamConfig};
 
@@ -24,6 +26,8 @@ pub(crate) struct Listing {
     pub(crate) templates: Vec<ListedItem>,
     /// Names left out, with the reason.
     pub(crate) rejected: Vec<(String, String)>,
+    /// What one of the server's eras alone lists.
+    pub(crate) divide: Divide,
     pub(crate) digests: Digests,
 }
 
@@ -70,6 +74,8 @@ pub(crate) struct Found {
     pub(crate) prompts: Vec<Box<RawValue>>,
     pub(crate) resources: Vec<Box<RawValue>>,
     pub(crate) templates: Vec<Box<RawValue>>,
+    /// Which of it one of the server's eras alone lists.
+    pub(crate) divide: Divide,
 }
 
 impl Listing {
@@ -89,6 +95,7 @@ impl Listing {
             resources: reader.items(ItemKind::Resource, &found.resources),
             templates: reader.items(ItemKind::ResourceTemplate, &found.templates),
             rejected: reader.rejected,
+            divide: found.divide,
             digests: Digests::default(),
         };
         listing.digests = Digests::of(&listing);
@@ -104,6 +111,7 @@ impl Listing {
             prompts: sources(&self.prompts),
             resources: sources(&self.resources),
             templates: sources(&self.templates),
+            divide: self.divide.clone(),
         }
     }
 }
@@ -192,7 +200,7 @@ fn read_tool(
     let original_name = Arc::from(tool.name());
     let wish = config.overrides.get(tool.name());
     let overridden = wish.map(|wish| (wish.clone(), Arc::from(raw.to_owned())));
-    let tool = match wish {
+    let mut tool = match wish {
         None => tool,
         Some(wish) => Tool::parse(&changed(raw, wish)).map_err(|error| (name_of(raw), error.message))?,
     };
@@ -200,8 +208,15 @@ fn read_tool(
         (Ok(mirrored), Target::Http { .. }) => mirrored,
         // A client must not use such a tool over HTTP (MCP 2026-07-28, basic/transports/streamable-http).
         (Err(error), Target::Http { .. }) => return Err((tool.name().to_owned(), error.to_string())),
-        // Without headers there is nothing to repeat.
-        (_, Target::Custom(_) | Target::Stdio { .. }) => MirroredParams::default(),
+        // Without headers there is nothing to repeat, and a broken annotation no reason to lose the tool.
+        (Ok(_), Target::Custom(_) | Target::Stdio { .. }) => MirroredParams::default(),
+        (Err(error), Target::Custom(_) | Target::Stdio { .. }) => {
+            debug!(upstream = %config.key, tool = tool.name(), %error, "its annotations are left out");
+            let schema = raw_of(&without_annotations(tool.input_schema()));
+            let stripped = with_raw_member(tool.raw(), "inputSchema", &schema);
+            tool = Tool::parse(&stripped).map_err(|error| (name_of(raw), error.message))?;
+            MirroredParams::default()
+        }
     };
     let checker = checkers.and_then(|factory| match factory.compile(&tool) {
         Ok(checker) => Some(checker),

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use super::listing::Found;
 use crate::UpstreamKey;
+use crate::eras::Divide;
 use crate::tenant::Roster;
 use crate::upstream::Introduction;
 
@@ -77,12 +78,14 @@ impl Memory {
             prompts: remembered.prompts.clone(),
             resources: remembered.resources.clone(),
             templates: remembered.resource_templates.clone(),
+            divide: Divide::default(),
         })
     }
 }
 
 impl From<Found> for Remembered {
     fn from(found: Found) -> Self {
+        let found = found.of_one_era();
         let Introduction { version, capabilities, server_info, instructions } = found.introduction;
         Self {
             protocol_version: version.as_str().to_owned(),

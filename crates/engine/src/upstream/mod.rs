@@ -70,6 +70,18 @@ pub trait Upstream: Send + Sync + 'static {
     /// Finds out era and version and what the server offers. Called before the first list, and again after an outage.
     fn introduce(&self, deadline: Instant) -> BoxFuture<'_, Result<Introduction, UpstreamError>>;
 
+    /// What the server says of itself in that era, where it speaks it beside the one that [`Upstream::introduce`] found;
+    /// `None`: it does not. From then on requests whose [`CallContext::era`] names it are sent in it. Asked when the first
+    /// caller of the other era shows up; may open a connection or a session for it.
+    fn introduce_in(
+        &self,
+        era: mpe_mcp_protocol::version::Era,
+        deadline: Instant,
+    ) -> BoxFuture<'_, Result<Option<Introduction>, UpstreamError>> {
+        let _ = (era, deadline);
+        Box::pin(async { Ok(None) })
+    }
+
     /// Sends one request and waits for its reply. Never sends it twice.
     ///
     /// Dropping the future cancels the request as the era demands.

@@ -5,6 +5,7 @@
 mod batch;
 mod catalogue;
 mod dispatch;
+mod eras;
 mod hostile;
 mod isolation;
 mod items;

@@ -82,6 +82,8 @@ fn handshake(inbound: &Inbound, request: &Request) -> Result<http::Response<Body
     let mut token = Token::new(version, object("capabilities"), object("clientInfo"), lifetime);
     token.home = home::name(inbound).map(str::to_owned);
 
+    // Upstreams may have something for this era alone; by the time the client asks for it, it may be there.
+    inbound.gateway.engine().meet(&inbound.endpoint, Era::Legacy);
     let lists = &inbound.view.lists;
     let mut result = ObjectWriter::new();
     result.string("protocolVersion", version.as_str());

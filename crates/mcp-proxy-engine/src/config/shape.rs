@@ -215,7 +215,7 @@ pub struct Server {
     /// Speak HTTP/2 without TLS (prior knowledge); `http` addresses only. Default: HTTP/1.1 there.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub h2c: bool,
-    /// The protocol revision to speak. Default: found out.
+    /// The protocol revision to speak, with callers of either era. Default: found out; an HTTP server that speaks both eras is spoken to in each caller's own.
     pub era: Era,
     /// How long a call may take when the caller names no deadline. Default: `http2_config.request_timeout`.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -3,6 +3,7 @@
 //! The stream is a channel like a process's pipes and is used like them. A deprecated transport: its servers are told
 //! that we can do nothing, so that no question of theirs has to be matched to a call.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -15,7 +16,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
 
 use super::super::error::verdict_error;
-use super::super::pipe::{Host, Pipe, Write, Writer, call};
+use super::super::pipe::{Host, Pipe, Write, Writer, announce, call};
 use super::super::{UpstreamError, UpstreamReply, UpstreamRequest, message};
 use super::reader::Messages;
 use super::wire::{Wire, shortened};
@@ -152,18 +153,32 @@ pub(super) async fn request(
     found: &Found,
     request: &UpstreamRequest,
 ) -> Result<UpstreamReply, UpstreamError> {
-    let lock = timeout_at(request.deadline, inner.channel.lock()).await;
-    let mut channel = lock.map_err(|_| UpstreamError::deadline(Sent::No, "the event stream"))?;
-    let live = channel.as_ref().filter(|pipe| !pipe.is_closed()).map(Arc::clone);
-    let pipe = match live {
-        Some(pipe) => pipe,
-        None => {
-            let pipe = reopen(inner, found, request.deadline).await.map_err(UpstreamError::before_sending)?;
-            Arc::clone(channel.insert(pipe))
-        }
-    };
-    drop(channel);
+    let pipe = live(inner, found, request.deadline).await.map_err(UpstreamError::before_sending)?;
     call::request(&**inner, &pipe, found.version, request).await
+}
+
+/// Has the server announce updates of exactly these resources; list changes it announces anyway. Returns the channel, which
+/// is open for as long as they are heard, and the resources it agreed to.
+pub(super) async fn listen(
+    inner: &Arc<Inner>,
+    found: &Found,
+    wanted: &BTreeSet<String>,
+    deadline: Instant,
+) -> Result<(Arc<Pipe>, Vec<String>), UpstreamError> {
+    let pipe = live(inner, found, deadline).await?;
+    let armed = announce::arm(&**inner, &pipe, wanted, deadline).await?;
+    Ok((pipe, armed))
+}
+
+/// The channel, opened anew where it has ended.
+async fn live(inner: &Arc<Inner>, found: &Found, deadline: Instant) -> Result<Arc<Pipe>, UpstreamError> {
+    let lock = timeout_at(deadline, inner.channel.lock()).await;
+    let mut channel = lock.map_err(|_| UpstreamError::deadline(Sent::No, "the event stream"))?;
+    if let Some(pipe) = channel.as_ref().filter(|pipe| !pipe.is_closed()) {
+        return Ok(Arc::clone(pipe));
+    }
+    let pipe = reopen(inner, found, deadline).await?;
+    Ok(Arc::clone(channel.insert(pipe)))
 }
 
 async fn reopen(inner: &Arc<Inner>, found: &Found, deadline: Instant) -> Result<Arc<Pipe>, UpstreamError> {

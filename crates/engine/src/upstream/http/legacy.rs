@@ -1,5 +1,6 @@
 //! Requests in the legacy era over Streamable HTTP: inside a session, resumable, cancelled by a notification.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use mpe_mcp_protocol::jsonrpc::{ErrorObject, Id, Response, code, encode};
 use mpe_mcp_protocol::object::{Object, raw_of};
 use mpe_mcp_protocol::probe::{Carrier, Found, Heard, Probe, Verdict};
 use mpe_mcp_protocol::version::ProtocolVersion;
-use mpe_transport::Sent;
+use mpe_transport::{Protocol, Sent};
 use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::debug;
@@ -23,7 +24,7 @@ use super::pump::{Answering, End, Outcome, pump};
 use super::reader::Messages;
 use super::session::Session;
 use super::wire::{Answer, Wire};
-use super::{Inner, NO_CAPABILITIES, standing};
+use super::{Inner, NO_CAPABILITIES, Told, session, standing};
 use crate::CallErrorKind;
 
 /// What an `initialize` brought.
@@ -107,33 +108,42 @@ async fn open(inner: &Inner, capabilities: &str, deadline: Instant) -> Result<Ar
             Ok(session)
         }
         verdict => {
-            inner.forget();
+            // What says nothing about the era proves nothing wrong.
+            if matches!(verdict, Verdict::Incompatible(_) | Verdict::Next(_)) {
+                inner.forget();
+            }
             Err(verdict_error(verdict))
         }
     }
 }
 
 /// Sends one request and reads its reply. Dropping the future tells the server that it is cancelled.
-pub(super) async fn request(
-    inner: &Arc<Inner>,
-    request: &UpstreamRequest,
-) -> Result<UpstreamReply, UpstreamError> {
+pub(super) async fn request(inner: &Arc<Inner>, request: &UpstreamRequest) -> Result<Told, UpstreamError> {
     // Who cannot be asked, whatever the client declared, shares the session of those who declare nothing.
     let can_be_asked = request.context.events.is_some();
     let capabilities = request.context.capabilities.as_deref().filter(|_| can_be_asked);
-    let capabilities = capabilities.map_or(NO_CAPABILITIES, RawValue::get);
+    let capabilities = capabilities.map_or(Cow::Borrowed(NO_CAPABILITIES), session::canonical);
     let mut reopened = false;
     loop {
-        let session = session(inner, capabilities, request.deadline).await?;
+        let session = match session(inner, &capabilities, request.deadline).await {
+            Ok(session) => session,
+            Err(error) if inner.found_version().is_none() => {
+                return Ok(Told::Misfit { outcome: Err(error.before_sending()), is_certain: true });
+            }
+            Err(error) => return Err(error),
+        };
         match attempt(inner, &session, request).await? {
-            Attempt::Reply(reply) => return Ok(reply),
+            Attempt::Told(told) => return Ok(told),
             // 2025-11-25, transports: a 404 means that the session is over, and proves that nothing ran in it.
             Attempt::SessionOver(error) => {
-                inner.sessions.forget(capabilities, &session);
+                inner.sessions.forget(&capabilities, &session);
                 if std::mem::replace(&mut reopened, true) {
                     return Err(error);
                 }
                 debug!(server = %inner.wire.uri(), "session over, opening another");
+                if inner.is_newer_now(request.deadline).await {
+                    return Ok(Told::Misfit { outcome: Err(error), is_certain: true });
+                }
             }
         }
     }
@@ -150,11 +160,12 @@ pub(super) async fn session(
     if let Some(evicted) = evicted {
         inner.retire(evicted);
     }
+    session::retire_when_idle(inner);
     Ok(session)
 }
 
 enum Attempt {
-    Reply(UpstreamReply),
+    Told(Told),
     SessionOver(UpstreamError),
 }
 
@@ -195,7 +206,7 @@ async fn attempt(
     let reply = timeout_at(request.deadline, reply).await;
     let outcome = reply.map_err(|_| UpstreamError::deadline(Sent::Maybe, "the reply"))??;
     guard.armed = false;
-    Ok(Attempt::Reply(UpstreamReply { outcome, protocol }))
+    Ok(Attempt::Told(told(outcome, protocol)))
 }
 
 /// Reads the stream, and takes it up again where it breaks and the server lets us.
@@ -271,19 +282,43 @@ async fn resume(
 async fn refused(answer: &mut Answer, session: &Session, id: &Id) -> Result<Attempt, UpstreamError> {
     let explanation = answer.explanation().await;
     let error = answer.status_error(explanation.as_ref().map(|(_, error)| error));
-    if is_session_over(answer.status, session, explanation.as_ref(), id) {
+    if is_session_over(answer, session, explanation.as_ref(), id).await {
         return Ok(Attempt::SessionOver(error.before_sending()));
     }
     match explanation {
-        Some((about, error)) if about.as_ref() == Some(id) => {
-            Ok(Attempt::Reply(UpstreamReply { outcome: Err(error), protocol: answer.protocol }))
+        Some((about, said)) if about.as_ref() == Some(id) => {
+            // What a server of the modern era makes of a request without `_meta`.
+            let is_strange = matches!(
+                (answer.status, said.code),
+                (StatusCode::NOT_FOUND, code::METHOD_NOT_FOUND)
+                    | (StatusCode::BAD_REQUEST, code::INVALID_PARAMS | code::INVALID_REQUEST)
+            );
+            Ok(Attempt::Told(match told(Err(said), answer.protocol) {
+                Told::Reply(reply) if is_strange => Told::Misfit { outcome: Ok(reply), is_certain: false },
+                told => told,
+            }))
+        }
+        _ if matches!(answer.status.as_u16(), 400 | 404 | 405 | 410) => {
+            Ok(Attempt::Told(Told::Misfit { outcome: Err(error), is_certain: false }))
         }
         _ => Err(error),
     }
 }
 
-fn is_session_over(
-    status: StatusCode,
+/// Errors that only the modern era has come from a server that speaks nothing else any more; it ran nothing.
+fn told(outcome: Outcome, protocol: Option<Protocol>) -> Told {
+    match &outcome {
+        Err(error) if matches!(error.code, code::UNSUPPORTED_PROTOCOL_VERSION | code::HEADER_MISMATCH) => {
+            let message = format!("the server no longer speaks the revision it spoke: {}", error.message);
+            let error = UpstreamError::new(CallErrorKind::UpstreamProtocol, Sent::No, message);
+            Told::Misfit { outcome: Err(error), is_certain: true }
+        }
+        _ => Told::Reply(UpstreamReply { outcome, protocol }),
+    }
+}
+
+async fn is_session_over(
+    answer: &mut Answer,
     session: &Session,
     explanation: Option<&(Option<Id>, ErrorObject)>,
     id: &Id,
@@ -291,20 +326,27 @@ fn is_session_over(
     if session.id.is_none() {
         return false;
     }
-    match (status, explanation) {
+    match (answer.status, explanation) {
         // Some servers answer an unknown method with 404, too; then they know which request they mean.
         (StatusCode::NOT_FOUND, Some((Some(about), error))) => {
             about != id || error.code != code::METHOD_NOT_FOUND
         }
         (StatusCode::NOT_FOUND, _) => true,
-        // What SDKs' examples, and so many servers, answer to an id they do not know, or after a restart.
+        // What SDKs and their examples, and so many servers, answer to an id they do not know, or after a restart.
         (StatusCode::BAD_REQUEST, Some((_, error))) => {
-            let message = error.message.to_ascii_lowercase();
-            (-32099..=-32000).contains(&error.code)
-                && (message.contains("session") || message.contains("not initialized"))
+            let is_general = (-32099..=-32000).contains(&error.code) || error.code == code::INVALID_REQUEST;
+            is_general && speaks_of_the_session(&error.message)
+        }
+        (StatusCode::BAD_REQUEST, None) => {
+            answer.text().await.is_some_and(|text| speaks_of_the_session(&text))
         }
         _ => false,
     }
+}
+
+fn speaks_of_the_session(message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    message.contains("session") || message.contains("not initialized")
 }
 
 /// Makes the session at least as talkative as one call wants it; each call hears only its own share.

@@ -12,14 +12,16 @@ use mpe_mcp_protocol::version::Era;
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use super::super::pipe::Pipe;
 use super::super::subscription::{agreed_resources, filter};
 use super::super::{Change, UpstreamError, UpstreamRequest};
 use super::reader::Messages;
 use super::session::Session;
 use super::standing::{self, Opened};
-use super::{Inner, NO_CAPABILITIES, STEP_TIMEOUT, legacy, modern};
+use super::{Inner, NO_CAPABILITIES, STEP_TIMEOUT, events, legacy, modern};
 use crate::CallContext;
 
 /// What is to be heard, and what is being heard.
@@ -52,6 +54,13 @@ const SILENT_PAUSE: Duration = Duration::from_secs(300);
 const CHECK: Duration = Duration::from_secs(30);
 /// Resources a session subscribes to, at most.
 const MAX_SUBSCRIPTIONS: usize = 1024;
+
+impl Listening {
+    /// The server is not what it was: what is listened to is opened anew.
+    pub(super) fn begin_anew(&self) {
+        self.wanted.send_modify(|(number, _)| *number += 1);
+    }
+}
 
 /// Starts listening unless that is under way.
 pub(super) fn start(inner: &Arc<Inner>) {
@@ -96,6 +105,7 @@ pub(super) async fn watch_resources(inner: &Arc<Inner>, uris: Vec<String>, deadl
 async fn run(weak: Weak<Inner>) {
     let mut pause = FIRST_PAUSE;
     let mut was_open = false;
+    let mut broke_at = None;
     loop {
         let Some(inner) = weak.upgrade() else { return };
         if !inner.notices.has_listeners() {
@@ -107,7 +117,7 @@ async fn run(weak: Weak<Inner>) {
         }
         let mut wanted = inner.listening.wanted.subscribe();
         let now_wanted = wanted.borrow_and_update().clone();
-        let round = Round::open(&inner, &now_wanted).await;
+        let round = Round::open(&inner, &now_wanted, broke_at.take()).await;
         let next_pause = match round {
             Ok(Some(round)) => {
                 if std::mem::replace(&mut was_open, true) {
@@ -115,10 +125,14 @@ async fn run(weak: Weak<Inner>) {
                     announce_everything(&inner);
                 }
                 drop(inner);
-                round.read(&weak, &mut wanted).await;
+                let (break_point, named) = round.read(&weak, &mut wanted).await;
+                broke_at = break_point;
                 pause = FIRST_PAUSE;
-                // Another set of resources is wanted: without delay.
-                if wanted.has_changed().unwrap_or(false) { Duration::ZERO } else { pause }
+                // Another set of resources is wanted: without delay. Otherwise when the server says so.
+                match wanted.has_changed().unwrap_or(false) {
+                    true => Duration::ZERO,
+                    false => named.map_or(pause, |named| named.min(MAX_PAUSE)),
+                }
             }
             Ok(None) => {
                 drop(inner);
@@ -144,13 +158,24 @@ fn announce_everything(inner: &Inner) {
     }
 }
 
+/// Where the stream of a session broke: the session, and the last event that was read.
+type BreakPoint = (Weak<Session>, String);
+
 /// One stream of announcements.
 struct Round {
-    messages: Messages,
-    /// The session whose stream it is; it lives as long as we listen.
-    session: Option<Arc<Session>>,
+    source: Source,
     inner_wire: Arc<super::wire::Wire>,
     notices: Arc<super::Notices>,
+}
+
+/// Where announcements come from.
+enum Source {
+    /// The one channel of HTTP+SSE, which hands them on by itself.
+    Channel(Arc<Pipe>),
+    /// `subscriptions/listen`.
+    Listen(Messages),
+    /// The stream of a session, which lives as long as we listen.
+    Session(Arc<Session>, Messages),
 }
 
 impl Round {
@@ -158,12 +183,17 @@ impl Round {
     async fn open(
         inner: &Arc<Inner>,
         wanted: &(u64, BTreeSet<String>),
+        broke_at: Option<BreakPoint>,
     ) -> Result<Option<Self>, UpstreamError> {
         let deadline = Instant::now() + STEP_TIMEOUT;
         let found = inner.found(deadline).await?;
         let opened = match found.version.era() {
+            _ if events::is_used(&found) => {
+                let (pipe, armed) = events::listen(inner, &found, &wanted.1, deadline).await?;
+                Some((Self::new(inner, Source::Channel(pipe)), armed))
+            }
             Era::Modern => Self::open_modern(inner, &found, &wanted.1, deadline).await?,
-            Era::Legacy => Self::open_legacy(inner, &found, &wanted.1, deadline).await?,
+            Era::Legacy => Self::open_legacy(inner, &found, &wanted.1, broke_at, deadline).await?,
         };
         let (round, armed) = match opened {
             Some((round, armed)) => (Some(round), armed),
@@ -201,13 +231,14 @@ impl Round {
         let agreed = timeout_at(deadline, acknowledged(&mut answer.messages, &inner.notices)).await;
         let agreed = agreed.map_err(|_| UpstreamError::protocol("the server does not acknowledge"))??;
         let Some(armed) = agreed else { return Ok(None) };
-        Ok(Some((Self::new(inner, answer.messages, None), armed)))
+        Ok(Some((Self::new(inner, Source::Listen(answer.messages)), armed)))
     }
 
     async fn open_legacy(
         inner: &Arc<Inner>,
         found: &Found,
         wanted: &BTreeSet<String>,
+        broke_at: Option<BreakPoint>,
         deadline: Instant,
     ) -> Result<Option<(Self, Vec<String>)>, UpstreamError> {
         let announces_lists =
@@ -216,10 +247,8 @@ impl Round {
         if !announces_lists && !wants_updates {
             return Ok(None);
         }
-        let session = legacy::session(inner, NO_CAPABILITIES, deadline).await?;
-        let messages = match standing::open(&inner.wire, &session, None).await? {
-            Opened::Stream(messages) => *messages,
-            Opened::None => return Ok(None),
+        let Some((session, messages)) = Self::stream_of_session(inner, broke_at, deadline).await? else {
+            return Ok(None);
         };
         let mut armed = Vec::new();
         let mut subscribed = session.subscribed.lock().await;
@@ -237,24 +266,52 @@ impl Round {
             }
         }
         drop(subscribed);
-        Ok(Some((Self::new(inner, messages, Some(session)), armed)))
+        Ok(Some((Self::new(inner, Source::Session(session, messages)), armed)))
     }
 
-    fn new(inner: &Inner, messages: Messages, session: Option<Arc<Session>>) -> Self {
-        let (inner_wire, notices) = (Arc::clone(&inner.wire), Arc::clone(&inner.notices));
-        Self { messages, session, inner_wire, notices }
+    /// The shared session and its stream. A session that the server has forgotten is opened anew, once.
+    async fn stream_of_session(
+        inner: &Arc<Inner>,
+        broke_at: Option<BreakPoint>,
+        deadline: Instant,
+    ) -> Result<Option<(Arc<Session>, Messages)>, UpstreamError> {
+        for _ in 0..2 {
+            let session = legacy::session(inner, NO_CAPABILITIES, deadline).await?;
+            let is_its = |broke: &&BreakPoint| Weak::ptr_eq(&broke.0, &Arc::downgrade(&session));
+            let event = broke_at.as_ref().filter(is_its).map(|(_, event)| event.as_str());
+            match standing::open(&inner.wire, &session, event).await? {
+                Opened::Stream(messages) => return Ok(Some((session, *messages))),
+                Opened::None => return Ok(None),
+                Opened::SessionOver => inner.sessions.forget(NO_CAPABILITIES, &session),
+            }
+        }
+        Ok(None)
     }
 
-    /// Reads until the stream ends, something else is wanted, or nobody listens any more.
-    async fn read(mut self, inner: &Weak<Inner>, wanted: &mut watch::Receiver<(u64, BTreeSet<String>)>) {
-        let session = self.session.as_ref().map(Arc::downgrade).unwrap_or_default();
-        let is_legacy = self.session.is_some();
-        let over = self.session.as_ref().map(|session| session.stop.clone()).unwrap_or_default();
+    fn new(inner: &Inner, source: Source) -> Self {
+        Self { source, inner_wire: Arc::clone(&inner.wire), notices: Arc::clone(&inner.notices) }
+    }
+
+    /// Reads until the stream ends, something else is wanted, or nobody listens any more. Says where the stream may be
+    /// taken up again, and after how long, as far as the server said.
+    async fn read(
+        mut self,
+        inner: &Weak<Inner>,
+        wanted: &mut watch::Receiver<(u64, BTreeSet<String>)>,
+    ) -> (Option<BreakPoint>, Option<Duration>) {
+        let (wire, notices) = (&self.inner_wire, &self.notices);
+        let over = match &self.source {
+            Source::Channel(pipe) => pipe.stopping().clone(),
+            Source::Listen(_) => CancellationToken::new(),
+            Source::Session(session, _) => session.stop.clone(),
+        };
         let reading = async {
-            if is_legacy {
-                standing::read(&mut self.messages, &self.inner_wire, &self.notices, &session).await;
-            } else {
-                hear_all(&mut self.messages, &self.notices).await;
+            match &mut self.source {
+                Source::Channel(_) => std::future::pending().await,
+                Source::Listen(messages) => hear_all(messages, notices).await,
+                Source::Session(session, messages) => {
+                    standing::read(messages, wire, notices, &Arc::downgrade(session)).await;
+                }
             }
         };
         let deserted = async {
@@ -270,6 +327,14 @@ impl Round {
             () = deserted => {}
             () = over.cancelled() => {}
             _ = wanted.wait_for_change() => {}
+        }
+        match &self.source {
+            Source::Channel(_) => (None, None),
+            Source::Listen(messages) => (None, messages.resume_point().and_then(|(_, retry)| retry)),
+            Source::Session(session, messages) => match messages.resume_point() {
+                Some((event, retry)) => (Some((Arc::downgrade(session), event)), retry),
+                None => (None, None),
+            },
         }
     }
 }

@@ -1,7 +1,7 @@
 //! An upstream over HTTP: Streamable HTTP in both eras.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -22,6 +22,7 @@ use super::pipe::Pipe;
 use super::{Change, Introduction, Notices, Upstream, UpstreamError, UpstreamReply, UpstreamRequest};
 use crate::CallContext;
 
+mod eras;
 mod events;
 mod legacy;
 mod listen;
@@ -32,13 +33,17 @@ mod session;
 mod standing;
 mod wire;
 
+use eras::OtherEra;
 use listen::Listening;
 use session::{Session, Sessions};
 use wire::Wire;
 
 /// An MCP server behind a URL.
 pub struct HttpUpstream {
+    /// The server in the era that discovery found.
     inner: Arc<Inner>,
+    /// The server in its other era, where a caller has asked for that.
+    other: OtherEra,
 }
 
 /// Where the server is and how to speak to it.
@@ -56,12 +61,15 @@ pub struct HttpTarget<'a> {
     pub credentials: Option<&'a ClientCredentials>,
 }
 
+/// One connection: a server in one era.
 struct Inner {
     wire: Arc<Wire>,
     pinned: Option<ProtocolVersion>,
     found: ArcSwapOption<Found>,
     /// Held by the one call that probes; everybody else waits for it.
     probing: tokio::sync::Mutex<()>,
+    /// When a refusal was last taken for a sign that the server is not what it was.
+    doubted: Mutex<Option<Instant>>,
     sessions: Sessions,
     notices: Arc<Notices>,
     listening: Listening,
@@ -75,12 +83,25 @@ struct Inner {
     afterwards: Arc<Semaphore>,
 }
 
+/// What a server said to a request.
+enum Told {
+    Reply(UpstreamReply),
+    /// It refused the request before anything ran, the way a server does that speaks another era.
+    Misfit {
+        outcome: Result<UpstreamReply, UpstreamError>,
+        /// It says so itself, rather than only looking like it.
+        is_certain: bool,
+    },
+}
+
 /// One step of a probe or a handshake may take this long.
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 /// What is said to a server after its call has ended may take this long.
 const AFTERWARDS_TIMEOUT: Duration = Duration::from_secs(5);
 /// Cancellations and deletions under way, at most. Beyond, the server finds out by itself.
 const MAX_AFTERWARDS: usize = 256;
+/// How often a refusal that only looks like another era's is looked into.
+const DOUBT_PAUSE: Duration = Duration::from_secs(30);
 /// The session that discovery uses declares nothing.
 const NO_CAPABILITIES: &str = "{}";
 
@@ -93,22 +114,8 @@ impl HttpUpstream {
     /// One sentence saying what is wrong with the URL or a header.
     pub fn new(pool: &Pool, target: &HttpTarget<'_>) -> Result<Self, String> {
         let wire = Wire::new(pool.clone(), target.url, target.wire, target.headers, target.credentials)?;
-        Ok(Self {
-            inner: Arc::new(Inner {
-                wire: Arc::new(wire),
-                pinned: target.pinned,
-                found: ArcSwapOption::empty(),
-                probing: tokio::sync::Mutex::default(),
-                sessions: Sessions::default(),
-                notices: Arc::default(),
-                listening: Listening::default(),
-                channel: tokio::sync::Mutex::default(),
-                last_id: AtomicI64::new(0),
-                tasks: TaskTracker::new(),
-                stop: CancellationToken::new(),
-                afterwards: Arc::new(Semaphore::new(MAX_AFTERWARDS)),
-            }),
-        })
+        let inner = Arc::new(Inner::new(Arc::new(wire), Arc::default(), target.pinned));
+        Ok(Self { inner, other: OtherEra::default() })
     }
 }
 
@@ -118,26 +125,25 @@ impl Upstream for HttpUpstream {
             let probing = timeout_at(deadline, self.inner.probing.lock()).await;
             let _probing = probing.map_err(|_| UpstreamError::deadline(Sent::No, "another discovery"))?;
             let found = self.inner.probe(deadline).await?;
-            Ok(Introduction {
-                version: found.version,
-                capabilities: Arc::from(found.server.capabilities.clone()),
-                server_info: found.server.server_info.clone().map(Arc::from),
-                instructions: found.server.instructions.as_deref().map(Arc::from),
-            })
+            self.other.reconsider();
+            Ok(introduction(&found))
+        })
+    }
+
+    fn introduce_in(
+        &self,
+        era: Era,
+        deadline: Instant,
+    ) -> BoxFuture<'_, Result<Option<Introduction>, UpstreamError>> {
+        Box::pin(async move {
+            let connection = self.other.connection(&self.inner, Some(era), deadline).await?;
+            let found = connection.found(deadline).await?;
+            Ok((found.version.era() == era).then(|| introduction(&found)))
         })
     }
 
     fn request(&self, request: UpstreamRequest) -> BoxFuture<'_, Result<UpstreamReply, UpstreamError>> {
-        Box::pin(async move {
-            let found = self.inner.found(request.deadline).await.map_err(UpstreamError::before_sending)?;
-            if events::is_used(&found) {
-                return events::request(&self.inner, &found, &request).await;
-            }
-            match found.version.era() {
-                Era::Modern => modern::request(&self.inner, found.version, &request).await,
-                Era::Legacy => legacy::request(&self.inner, &request).await,
-            }
-        })
+        Box::pin(async move { self.other.request(&self.inner, &request).await })
     }
 
     fn changes(&self) -> Option<mpsc::Receiver<Change>> {
@@ -152,15 +158,25 @@ impl Upstream for HttpUpstream {
 
     fn close(&self, deadline: Instant) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            self.inner.stop.cancel();
-            for session in self.inner.sessions.take_all() {
-                self.inner.retire(session);
+            let other = self.other.take();
+            for connection in other.iter().chain([&self.inner]) {
+                connection.end();
             }
-            self.inner.tasks.close();
-            if timeout_at(deadline, self.inner.tasks.wait()).await.is_err() {
-                debug!(server = %self.inner.wire.uri(), "sessions were left to the server");
+            for connection in other.iter().chain([&self.inner]) {
+                if timeout_at(deadline, connection.tasks.wait()).await.is_err() {
+                    debug!(server = %connection.wire.uri(), "sessions were left to the server");
+                }
             }
         })
+    }
+}
+
+fn introduction(found: &Found) -> Introduction {
+    Introduction {
+        version: found.version,
+        capabilities: Arc::from(found.server.capabilities.clone()),
+        server_info: found.server.server_info.clone().map(Arc::from),
+        instructions: found.server.instructions.as_deref().map(Arc::from),
     }
 }
 
@@ -173,6 +189,113 @@ impl Drop for Inner {
 }
 
 impl Inner {
+    fn new(wire: Arc<Wire>, notices: Arc<Notices>, pinned: Option<ProtocolVersion>) -> Self {
+        Self {
+            wire,
+            pinned,
+            found: ArcSwapOption::empty(),
+            probing: tokio::sync::Mutex::default(),
+            doubted: Mutex::default(),
+            sessions: Sessions::default(),
+            notices,
+            listening: Listening::default(),
+            channel: tokio::sync::Mutex::default(),
+            last_id: AtomicI64::new(0),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            afterwards: Arc::new(Semaphore::new(MAX_AFTERWARDS)),
+        }
+    }
+
+    /// Ends its sessions at the server and everything in the background.
+    fn end(self: &Arc<Self>) {
+        self.stop.cancel();
+        for session in self.sessions.take_all() {
+            self.retire(session);
+        }
+        self.tasks.close();
+    }
+
+    /// Sends one request as the server was found to want it. A server that turns out not to be what it was is found out
+    /// anew, and the request, which it has refused, is sent once more.
+    async fn request(self: &Arc<Self>, request: &UpstreamRequest) -> Result<UpstreamReply, UpstreamError> {
+        let found = self.found(request.deadline).await.map_err(UpstreamError::before_sending)?;
+        let (outcome, is_certain) = match self.request_as(&found, request).await? {
+            Told::Reply(reply) => return Ok(reply),
+            Told::Misfit { outcome, is_certain } => (outcome, is_certain),
+        };
+        match self.found_otherwise(&found, is_certain, request.deadline).await {
+            None => outcome,
+            Some(now) => match self.request_as(&now, request).await? {
+                Told::Reply(reply) => Ok(reply),
+                Told::Misfit { outcome, .. } => outcome,
+            },
+        }
+    }
+
+    async fn request_as(
+        self: &Arc<Self>,
+        found: &Found,
+        request: &UpstreamRequest,
+    ) -> Result<Told, UpstreamError> {
+        if events::is_used(found) {
+            return events::request(self, found, request).await.map(Told::Reply);
+        }
+        match found.version.era() {
+            Era::Modern => modern::request(self, found.version, request).await,
+            Era::Legacy => legacy::request(self, request).await,
+        }
+    }
+
+    /// What the server speaks now, if that is not what it was found to speak.
+    async fn found_otherwise(
+        self: &Arc<Self>,
+        doubted: &Arc<Found>,
+        is_certain: bool,
+        deadline: Instant,
+    ) -> Option<Arc<Found>> {
+        if self.pinned.is_some() {
+            // There is nothing else it could be found to speak.
+            return None;
+        }
+        let _probing = timeout_at(deadline, self.probing.lock()).await.ok()?;
+        let is_other =
+            |now: &Arc<Found>| (now.version, now.transport) != (doubted.version, doubted.transport);
+        match self.found.load_full() {
+            // Somebody else has looked meanwhile.
+            Some(now) if !Arc::ptr_eq(&now, doubted) => return Some(now).filter(is_other),
+            Some(_) if !is_certain && !self.may_doubt() => return None,
+            Some(_) | None => {}
+        }
+        match self.probe(deadline).await {
+            Ok(now) => Some(now).filter(is_other),
+            Err(error) => {
+                debug!(server = %self.wire.uri(), %error, "the server cannot be found out anew");
+                None
+            }
+        }
+    }
+
+    /// Whether a legacy server that has lost our session has come back as one of the modern era. Asked now and then only.
+    async fn is_newer_now(&self, deadline: Instant) -> bool {
+        if self.pinned.is_some() || !self.may_doubt() {
+            return false;
+        }
+        let deadline = deadline.min(Instant::now() + STEP_TIMEOUT);
+        let mut probe = Probe::new(Carrier::Http, None);
+        let asked = self.discover(&mut probe, ProtocolVersion::LATEST, deadline).await;
+        matches!(asked, Ok(Verdict::Found(_)))
+    }
+
+    fn may_doubt(&self) -> bool {
+        let mut doubted = self.doubted.lock().expect("nothing panics while it holds this lock");
+        let may = doubted.is_none_or(|last| last.elapsed() >= DOUBT_PAUSE);
+        if may {
+            *doubted = Some(Instant::now());
+        }
+        may
+    }
+
     fn next_id(&self) -> Id {
         Id::Integer(self.last_id.fetch_add(1, Ordering::Relaxed) + 1)
     }
@@ -217,13 +340,17 @@ impl Inner {
                         if let Some(replaced) = self.sessions.put(NO_CAPABILITIES, session) {
                             self.retire(replaced);
                         }
+                        session::retire_when_idle(self);
                     }
                     if let Some(pipe) = channel.take() {
                         *self.channel.lock().await = Some(pipe);
                     }
                     let found = Arc::new(*found);
                     info!(server = %self.wire.uri(), version = %found.version, "upstream introduced itself");
-                    self.found.store(Some(Arc::clone(&found)));
+                    let before = self.found.swap(Some(Arc::clone(&found)));
+                    if before.is_some_and(|before| before.version != found.version) {
+                        self.listening.begin_anew();
+                    }
                     return Ok(found);
                 }
                 verdict => return Err(verdict_error(verdict)),

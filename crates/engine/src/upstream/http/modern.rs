@@ -9,12 +9,12 @@ use mpe_mcp_protocol::header::{
 use mpe_mcp_protocol::jsonrpc::{ErrorObject, Id, code};
 use mpe_mcp_protocol::object::Object;
 use mpe_mcp_protocol::version::ProtocolVersion;
-use mpe_transport::Sent;
+use mpe_transport::{Protocol, Sent};
 
 use super::super::{UpstreamError, UpstreamReply, UpstreamRequest, listener::Listener, message};
-use super::Inner;
 use super::pump::{End, NoAnswers, Outcome, pump};
 use super::wire::Answer;
+use super::{Inner, Told};
 use crate::CallErrorKind;
 
 /// Sends one request and reads its reply. Dropping the future closes the stream, which cancels the request.
@@ -22,19 +22,19 @@ pub(super) async fn request(
     inner: &Inner,
     version: ProtocolVersion,
     request: &UpstreamRequest,
-) -> Result<UpstreamReply, UpstreamError> {
+) -> Result<Told, UpstreamError> {
     let (mut listener, http) = prepare(inner, version, request)?;
     let id = listener.id().clone();
     let mut answer = inner.wire.send(http, request.deadline).await?;
     if !answer.status.is_success() {
-        return refused(inner, &mut answer, &id).await;
+        return refused(&mut answer, &id).await;
     }
     let protocol = answer.protocol;
     if !answer.has_messages() {
         return Err(UpstreamError::protocol("the answer is neither JSON nor an event stream"));
     }
     match pump(&mut answer.messages, &id, &mut listener, &NoAnswers, &inner.notices).await? {
-        End::Reply(outcome) => own_error(inner, outcome).map(|outcome| UpstreamReply { outcome, protocol }),
+        End::Reply(outcome) => Ok(told(outcome, protocol)),
         End::Closed => Err(UpstreamError::new(
             CallErrorKind::UpstreamLost,
             Sent::Maybe,
@@ -83,15 +83,32 @@ pub(super) async fn ask(
     }
 }
 
-async fn refused(inner: &Inner, answer: &mut Answer, id: &Id) -> Result<UpstreamReply, UpstreamError> {
+async fn refused(answer: &mut Answer, id: &Id) -> Result<Told, UpstreamError> {
     let explanation = answer.explanation().await;
     match explanation {
         Some((about, error)) if about.as_ref() == Some(id) && is_about_the_request(&error) => {
-            let protocol = answer.protocol;
-            own_error(inner, Err(error)).map(|outcome| UpstreamReply { outcome, protocol })
+            let is_strange = answer.status == StatusCode::BAD_REQUEST && error.code == code::INVALID_REQUEST;
+            match told(Err(error), answer.protocol) {
+                // A request we made is not invalid, but to a server that wants another kind.
+                Told::Reply(reply) if is_strange => {
+                    Ok(Told::Misfit { outcome: Ok(reply), is_certain: false })
+                }
+                told => Ok(told),
+            }
         }
-        explanation => Err(answer.status_error(explanation.as_ref().map(|(_, error)| error))),
+        explanation => {
+            let error = answer.status_error(explanation.as_ref().map(|(_, error)| error));
+            if is_strange(answer.status) {
+                return Ok(Told::Misfit { outcome: Err(error), is_certain: false });
+            }
+            Err(error)
+        }
     }
+}
+
+/// What servers of the legacy era, and what stands where a server stood, answer to a modern request.
+fn is_strange(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 400 | 404 | 405 | 406 | 410 | 415)
 }
 
 /// Old implementation codes name no rule (2026-07-28, error codes): the status says more than they do.
@@ -99,19 +116,16 @@ fn is_about_the_request(error: &ErrorObject) -> bool {
     !(-32019..=-32000).contains(&error.code)
 }
 
-/// Errors about the hop end here; every other error is the caller's to see.
-fn own_error(inner: &Inner, outcome: Outcome) -> Result<Outcome, UpstreamError> {
-    let Err(error) = &outcome else { return Ok(outcome) };
-    let what = match error.code {
-        code::HEADER_MISMATCH => "the server found our headers and body to disagree",
-        code::UNSUPPORTED_PROTOCOL_VERSION => {
-            inner.forget();
-            "the server no longer speaks the revision it spoke"
+/// A refused revision concerns the hop and is found before anything runs; every other error is the caller's to see.
+fn told(outcome: Outcome, protocol: Option<Protocol>) -> Told {
+    match &outcome {
+        Err(error) if error.code == code::UNSUPPORTED_PROTOCOL_VERSION => {
+            let message = format!("the server no longer speaks the revision it spoke: {}", error.message);
+            let error = UpstreamError::new(CallErrorKind::UpstreamProtocol, Sent::No, message);
+            Told::Misfit { outcome: Err(error), is_certain: true }
         }
-        _ => return Ok(outcome),
-    };
-    // Both are found before anything runs.
-    Err(UpstreamError::new(CallErrorKind::UpstreamProtocol, Sent::No, format!("{what}: {}", error.message)))
+        _ => Told::Reply(UpstreamReply { outcome, protocol }),
+    }
 }
 
 /// The headers that repeat what the body says.

@@ -1,8 +1,10 @@
-//! Sessions of legacy servers: one per set of client capabilities, one handshake at a time.
+//! Sessions of legacy servers: one per set of client capabilities, one handshake at a time, ended when idle.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use http::header::{HeaderMap, HeaderValue};
@@ -10,16 +12,23 @@ use mpe_mcp_protocol::header::{MCP_PROTOCOL_VERSION, MCP_SESSION_ID};
 use mpe_mcp_protocol::jsonrpc::Id;
 use mpe_mcp_protocol::version::ProtocolVersion;
 use mpe_transport::Sent;
-use tokio::time::{Instant, timeout_at};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::super::UpstreamError;
 use super::super::listener::LogLevel;
+use super::Inner;
 use crate::CallContext;
 
 /// Sets of capabilities that sessions are kept for, at most. The least recently used one is retired beyond.
 const MAX_SESSIONS: usize = 64;
+/// A session that nobody has used for so long, nor listens in, is ended at the server.
+const IDLE: Duration = Duration::from_secs(300);
+/// How often idle sessions are looked for.
+const CHECK: Duration = Duration::from_secs(60);
 
 /// One session with a legacy server.
 #[derive(Debug)]
@@ -109,6 +118,7 @@ pub(super) struct Slot {
     /// Held during a handshake, so that everybody else waits for that one.
     handshake: tokio::sync::Mutex<()>,
     used: AtomicU64,
+    last_use: Mutex<Option<Instant>>,
 }
 
 /// Every session with one server.
@@ -116,6 +126,8 @@ pub(super) struct Slot {
 pub(super) struct Sessions {
     slots: Mutex<HashMap<Arc<str>, Arc<Slot>>>,
     clock: AtomicU64,
+    /// Somebody looks for idle ones.
+    is_tended: AtomicBool,
 }
 
 impl Sessions {
@@ -161,6 +173,10 @@ impl Sessions {
         }
     }
 
+    fn is_empty(&self) -> bool {
+        self.slots.lock().expect("nothing panics while it holds this lock").is_empty()
+    }
+
     /// Takes every session out.
     pub(super) fn take_all(&self) -> Vec<Arc<Session>> {
         let mut slots = self.slots.lock().expect("nothing panics while it holds this lock");
@@ -171,13 +187,106 @@ impl Sessions {
         let mut slots = self.slots.lock().expect("nothing panics while it holds this lock");
         let now = self.clock.fetch_add(1, Ordering::Relaxed);
         if let Some(slot) = slots.get(capabilities) {
-            slot.used.store(now, Ordering::Relaxed);
+            slot.touch(now);
             return (Arc::clone(slot), None);
         }
         let evicted = (slots.len() >= MAX_SESSIONS).then(|| evict(&mut slots)).flatten();
-        let slot = Arc::new(Slot { used: AtomicU64::new(now), ..Slot::default() });
+        let slot = Arc::<Slot>::default();
+        slot.touch(now);
         slots.insert(Arc::from(capabilities), Arc::clone(&slot));
         (slot, evicted)
+    }
+
+    /// Takes out what nobody has used for that long, nor uses now. True when nothing is left.
+    fn take_idle(&self, limit: Duration) -> (Vec<Arc<Session>>, bool) {
+        let mut slots = self.slots.lock().expect("nothing panics while it holds this lock");
+        let mut idle = Vec::new();
+        slots.retain(|_, slot| {
+            let keeps = slot.is_in_use() || slot.last_use().elapsed() < limit;
+            if !keeps {
+                idle.extend(slot.current.swap(None));
+            }
+            keeps
+        });
+        (idle, slots.is_empty())
+    }
+}
+
+impl Slot {
+    fn touch(&self, now: u64) {
+        self.used.store(now, Ordering::Relaxed);
+        *self.last_use.lock().expect("nothing panics while it holds this lock") = Some(Instant::now());
+    }
+
+    fn last_use(&self) -> Instant {
+        let last = *self.last_use.lock().expect("nothing panics while it holds this lock");
+        last.unwrap_or_else(Instant::now)
+    }
+
+    /// Whether a call, a handshake or somebody who listens holds the session.
+    fn is_in_use(&self) -> bool {
+        // This look holds it, and so does the slot.
+        self.handshake.try_lock().is_err()
+            || self.current.load_full().is_some_and(|session| Arc::strong_count(&session) > 2)
+    }
+}
+
+/// Ends sessions that nobody uses any more, as long as there are any.
+pub(super) fn retire_when_idle(inner: &Arc<Inner>) {
+    if inner.sessions.is_tended.swap(true, Ordering::AcqRel) {
+        return;
+    }
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+        inner.sessions.is_tended.store(false, Ordering::Release);
+        return;
+    };
+    let (weak, stop) = (Arc::downgrade(inner), inner.stop.clone());
+    inner.tasks.spawn_on(
+        async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tend(weak) => {}
+            }
+        },
+        &runtime,
+    );
+}
+
+async fn tend(weak: Weak<Inner>) {
+    loop {
+        sleep(CHECK).await;
+        let Some(inner) = weak.upgrade() else { return };
+        let (idle, is_over) = inner.sessions.take_idle(IDLE);
+        for session in idle {
+            inner.retire(session);
+        }
+        if is_over {
+            inner.sessions.is_tended.store(false, Ordering::Release);
+            // Somebody may have come between the two lines above.
+            if inner.sessions.is_empty() || inner.sessions.is_tended.swap(true, Ordering::AcqRel) {
+                return;
+            }
+        }
+    }
+}
+
+/// The same capabilities in the one way in which sessions are told apart: however a client orders or spaces them.
+pub(super) fn canonical(capabilities: &RawValue) -> Cow<'_, str> {
+    fn sorted(value: Value) -> Value {
+        match value {
+            Value::Object(members) => {
+                let members: BTreeMap<_, _> =
+                    members.into_iter().map(|(name, value)| (name, sorted(value))).collect();
+                Value::Object(members.into_iter().collect())
+            }
+            Value::Array(values) => Value::Array(values.into_iter().map(sorted).collect()),
+            other => other,
+        }
+    }
+    match serde_json::from_str::<Value>(capabilities.get()) {
+        Ok(value) => Cow::Owned(sorted(value).to_string()),
+        // Deeper than this reader goes: then it is what it is.
+        Err(_) => Cow::Borrowed(capabilities.get()),
     }
 }
 

@@ -57,8 +57,8 @@ async fn keep(wire: Arc<Wire>, notices: Arc<Notices>, session: Weak<Session>, st
         drop(current);
         let mut messages = match opened {
             Ok(Opened::Stream(messages)) => *messages,
-            // This server has none, or no longer knows the session; the next call finds that out.
-            Ok(Opened::None) => return,
+            // The next call finds out that the session is over.
+            Ok(Opened::None | Opened::SessionOver) => return,
             Err(error) => {
                 debug!(%error, "the session's stream could not be opened");
                 sleep(pause).await;
@@ -83,8 +83,10 @@ async fn keep(wire: Arc<Wire>, notices: Arc<Notices>, session: Weak<Session>, st
 }
 
 pub(super) enum Opened {
-    /// The server has no such stream, or no such session.
+    /// The server has no such stream.
     None,
+    /// The server has no such session.
+    SessionOver,
     Stream(Box<Messages>),
 }
 
@@ -105,6 +107,8 @@ pub(super) async fn open(
             Ok(Opened::Stream(Box::new(answer.messages)))
         }
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(answer.status_error(None)),
+        // 2025-11-25, transports. 400 is what servers say that ask for a session they know.
+        StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST if session.id.is_some() => Ok(Opened::SessionOver),
         status if status.is_client_error() || status.is_success() => Ok(Opened::None),
         _ => Err(answer.status_error(None)),
     }

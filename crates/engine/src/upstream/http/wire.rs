@@ -35,6 +35,7 @@ pub(super) struct Answer {
     pub(super) headers: HeaderMap,
     pub(super) messages: Messages,
     is_message: bool,
+    is_text: bool,
 }
 
 impl Wire {
@@ -171,6 +172,7 @@ impl Answer {
             messages: if is_events { Messages::events(body) } else { Messages::json(body) },
             headers: head.headers,
             is_message: is_events || is_json,
+            is_text: media_type == "text/plain",
         }
     }
 
@@ -189,6 +191,15 @@ impl Answer {
             Envelope::Response { id, outcome: Err(error) } => Some((id, error)),
             _ => None,
         }
+    }
+
+    /// The plain text that explains a status, where that is what the server sent.
+    pub(super) async fn text(&mut self) -> Option<String> {
+        if !self.is_text {
+            return None;
+        }
+        let bytes = self.messages.next().await.ok().flatten()?;
+        Some(shortened(&String::from_utf8_lossy(&bytes)).to_owned())
     }
 
     /// The error that a status without a usable message is.

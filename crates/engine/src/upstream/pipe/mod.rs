@@ -357,7 +357,10 @@ impl Pipe {
                 Progress::parse(params).and_then(|progress| calls.open.get(&progress.token))
             }
             "notifications/subscriptions/acknowledged" => {
-                subscription_of(params).and_then(|id| calls.open.get(&id))
+                subscription_of(params).and_then(|id| {
+                    // Some servers turn the number into a string.
+                    calls.open.get(&id).or_else(|| calls.open.get(&as_number(&id)?))
+                })
             }
             // Nothing says which call a log message belongs to; with one that wants them it is clear.
             "notifications/message" => {
@@ -448,6 +451,14 @@ impl Pipe {
             }
             None => warn!(%error, "a line of the process was skipped"),
         }
+    }
+}
+
+/// The number that a string holds.
+fn as_number(id: &Id) -> Option<Id> {
+    match id {
+        Id::String(text) => text.parse().ok().map(Id::Integer),
+        Id::Integer(_) => None,
     }
 }
 

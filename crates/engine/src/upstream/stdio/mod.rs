@@ -518,6 +518,8 @@ impl Inner {
         let (found, has_heard_both) = match self.greet(&pipe, capabilities, deadline).await {
             Ok(greeted) => greeted,
             Err(error) => {
+                // The next process is met without prejudice.
+                self.found.store(None);
                 let last_words = pipe.last_words();
                 return Err((pipe.explain(error), last_words));
             }
@@ -530,7 +532,7 @@ impl Inner {
             return Box::pin(self.start(capabilities, deadline)).await;
         }
         info!(command = %self.command(), version = %found.version, "upstream introduced itself");
-        if self.found.load().is_none() {
+        if self.found.load().as_ref().is_none_or(|known| known.version != found.version) {
             self.found.store(Some(Arc::new(found)));
         }
         unfinished.keep();
@@ -545,10 +547,12 @@ impl Inner {
         capabilities: &str,
         deadline: Instant,
     ) -> Result<(Found, bool), UpstreamError> {
+        // A new process may be another version of the program. What a legacy one speaks shows in the handshake it needs
+        // anyway; asking it `server/discover` first could mean to wait out its silence. A modern one has answered that.
         let known = self.found.load_full();
-        if let Some(found) = known.as_ref().filter(|found| found.version.era() == Era::Modern) {
-            return Ok((Found::clone(found), false));
-        }
+        let was_modern = known.as_ref().is_some_and(|found| found.version.era() == Era::Modern);
+        let known = known.filter(|_| !was_modern);
+        let mut doubts = known.is_some();
         let mut probe = match known {
             Some(found) => Probe::handshake(Carrier::Stdio, found.version, self.pinned),
             None => Probe::new(Carrier::Stdio, self.pinned),
@@ -559,7 +563,7 @@ impl Inner {
             let verdict = match probe.step() {
                 Step::Discover(version) => {
                     let mut asked = self.discover(pipe, version, deadline).await?;
-                    let until = deadline.min(Instant::now() + SILENCE);
+                    let until = if was_modern { deadline } else { deadline.min(Instant::now() + SILENCE) };
                     let outcome = heard(timeout_at(until, asked.reply()).await)?;
                     if outcome.is_none() {
                         late = Some(asked);
@@ -586,6 +590,10 @@ impl Inner {
                         pipe.tell(encode::notification("notifications/initialized", None)).await?;
                     }
                     return Ok((*found, has_heard_both));
+                }
+                // It no longer begins the way it did.
+                Verdict::Incompatible(_) if std::mem::take(&mut doubts) => {
+                    probe = Probe::new(Carrier::Stdio, self.pinned);
                 }
                 verdict => return Err(verdict_error(verdict)),
             }

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use mpe_mcp_protocol::version::ProtocolVersion;
+use mpe_mcp_protocol::version::{Era, ProtocolVersion};
 use mpe_transport::Sent;
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -16,6 +16,8 @@ use crate::{CallContext, CallErrorKind, ProcessConfig, Start};
 
 /// Which server this very test binary shall play when it is started as one.
 const ROLE: &str = "MPE_STDIO_ROLE";
+/// The file that says so instead, where there is one.
+const INSTALLED: &str = "MPE_STDIO_INSTALLED";
 
 /// Not a test of its own: the child process of the others. Without a role it has nothing to do.
 #[test]
@@ -40,6 +42,9 @@ fn serve(role: &str) {
     if role == "sluggish" {
         std::thread::park_timeout(Duration::from_millis(400));
     }
+    // Which era it speaks may stand in a file, so that the next process can be another version of the program.
+    let installed = std::env::var(INSTALLED).ok().map(|path| std::fs::read_to_string(path).unwrap());
+    let role = installed.as_deref().unwrap_or(role);
     let mut journal = Vec::new();
     let (mut waiting, mut belated) = (None, None);
     for line in std::io::stdin().lock().lines() {
@@ -70,6 +75,7 @@ fn serve(role: &str) {
             }
             ("silent", "server/discover") => {}
             (_, "server/discover") => error(-32601),
+            ("modern", "initialize") => error(-32601),
             (_, "initialize") => result(json!({"protocolVersion": "2025-11-25",
                 "capabilities": {"logging": {}}, "serverInfo": {"name": "child"},
                 "declared": message["params"]["capabilities"]})),
@@ -140,18 +146,31 @@ fn serve(role: &str) {
 }
 
 fn upstream(role: &str, pinned: Option<ProtocolVersion>) -> StdioUpstream {
-    upstream_that(role, pinned, &ProcessConfig::default())
+    upstream_of(role, &[], pinned, &ProcessConfig::default())
 }
 
 /// An upstream that is started and stopped as `process` says.
 fn upstream_that(role: &str, pinned: Option<ProtocolVersion>, process: &ProcessConfig) -> StdioUpstream {
+    upstream_of(role, &[], pinned, process)
+}
+
+fn upstream_of(
+    role: &str,
+    env: &[(&str, &str)],
+    pinned: Option<ProtocolVersion>,
+    process: &ProcessConfig,
+) -> StdioUpstream {
+    let mut variables = vec![(ROLE.to_owned(), SecretString::from(role.to_owned()))];
+    variables.extend(
+        env.iter().map(|(name, value)| ((*name).to_owned(), SecretString::from((*value).to_owned()))),
+    );
     let program = std::env::current_exe().unwrap();
     let args =
         ["--exact", "upstream::stdio::tests::child", "--nocapture", "--test-threads=1"].map(str::to_owned);
     StdioUpstream::new(&StdioTarget {
         command: program.to_str().unwrap(),
         args: &args,
-        env: &[(ROLE.to_owned(), SecretString::from(role.to_owned()))],
+        env: &variables,
         cwd: None,
         pinned,
         process,
@@ -316,6 +335,44 @@ async fn a_process_on_demand_sleeps_until_it_is_asked_for_something() {
     assert!(!upstream.is_asleep());
     let _ = call(&upstream, "die").await;
     assert!(upstream.is_asleep(), "nothing but a call starts it again");
+}
+
+#[tokio::test]
+async fn a_program_that_was_replaced_between_two_processes_is_found_out_anew() {
+    for (before, after, version) in [
+        ("legacy", "modern", ProtocolVersion::V2026_07_28),
+        ("modern", "legacy", ProtocolVersion::V2025_11_25),
+    ] {
+        let installed = std::env::temp_dir().join(format!("mpe-stdio-{before}-{}", std::process::id()));
+        std::fs::write(&installed, before).unwrap();
+        let upstream =
+            upstream_of("none", &[(INSTALLED, installed.to_str().unwrap())], None, &ProcessConfig::default());
+        assert_eq!(text(&upstream, "echo").await, r#"{"n":1.5}"#);
+        std::fs::write(&installed, after).unwrap();
+        call(&upstream, "die").await.unwrap_err();
+        assert_eq!(text(&upstream, "echo").await, r#"{"n":1.5}"#, "{before} to {after}");
+        let introduction = upstream.introduce(soon()).await.unwrap();
+        assert_eq!(introduction.version, version);
+        std::fs::remove_file(installed).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn every_caller_of_a_process_is_served_in_the_one_era_it_speaks() {
+    for (role, version) in
+        [("modern", ProtocolVersion::V2026_07_28), ("legacy", ProtocolVersion::V2025_11_25)]
+    {
+        let upstream = upstream(role, None);
+        upstream.introduce(soon()).await.unwrap();
+        let mut pids = std::collections::HashSet::new();
+        for era in [None, Some(Era::Legacy), Some(Era::Modern)] {
+            let context = CallContext { era, ..CallContext::default() };
+            let asked = request_in("tools/call", Some(r#"{"name":"pid"}"#), context);
+            let reply = upstream.request(asked).await.unwrap();
+            pids.insert(reply.outcome.unwrap().get().to_owned());
+        }
+        assert_eq!(pids.len(), 1, "one process of {version} for all");
+    }
 }
 
 #[tokio::test]
