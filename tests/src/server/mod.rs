@@ -39,6 +39,7 @@ struct Offer {
     page_size: usize,
     modern: bool,
     legacy: bool,
+    lists_legacy: bool,
     name: String,
 }
 
@@ -49,6 +50,8 @@ pub enum Fault {
     DropBefore,
     /// The tool runs, then the connection ends without an answer.
     DropAfter,
+    /// Says that headers and body disagree, without running the tool.
+    RefuseHeaders,
     /// This HTTP status, without running the tool.
     Status(u16),
 }
@@ -81,6 +84,7 @@ impl Default for Offer {
             page_size: usize::MAX,
             modern: true,
             legacy: true,
+            lists_legacy: true,
             name: "scripted".to_owned(),
         }
     }
@@ -104,6 +108,12 @@ impl ServerBuilder {
     /// What it calls itself.
     pub fn named(mut self, name: &str) -> Self {
         self.script.name = name.to_owned();
+        self
+    }
+
+    /// Knows both eras, but says of itself that it knows 2026-07-28 alone.
+    pub fn modest(mut self) -> Self {
+        self.script.lists_legacy = false;
         self
     }
 

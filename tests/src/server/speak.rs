@@ -188,6 +188,9 @@ async fn call(connection: &Connection, offer: &Offer, params: &Params) -> Said {
         Some(Fault::Status(code)) => {
             return error(StatusCode::from_u16(code).expect("a status"), -32603, "on purpose");
         }
+        Some(Fault::RefuseHeaders) => {
+            return error(StatusCode::BAD_REQUEST, -32020, "headers and body disagree");
+        }
         Some(Fault::DropBefore) => cut(connection).await,
         Some(Fault::DropAfter) | None => {}
     }
@@ -208,7 +211,7 @@ async fn cut(connection: &Connection) -> ! {
 
 fn discover(offer: &Offer) -> String {
     let mut versions = vec![MODERN];
-    if offer.legacy {
+    if offer.legacy && offer.lists_legacy {
         versions.push(LEGACY);
     }
     json!({

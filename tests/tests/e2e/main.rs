@@ -4,7 +4,9 @@
 
 mod calls;
 mod corpora;
+mod deaths;
 mod discovery;
+mod eras;
 mod faces;
 
 mod fixtures;

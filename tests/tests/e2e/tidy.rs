@@ -5,9 +5,6 @@ use std::path::{Path, PathBuf};
 /// Lines of a file that still holds one idea.
 const LONGEST: usize = 700;
 
-/// Lines of a file of tests, which is read one test at a time.
-const LONGEST_OF_TESTS: usize = 1000;
-
 /// Folders that hold nothing of ours.
 const FOREIGN: &[&str] = &[".git", "node_modules", "target", "out"];
 
@@ -59,12 +56,11 @@ fn lines_where(wrong: impl Fn(&str) -> bool, why: &str) -> Vec<String> {
 
 #[test]
 fn no_file_is_too_long_to_hold_one_idea() {
-    let limit = |path: &Path| if path.ends_with("tests.rs") { LONGEST_OF_TESTS } else { LONGEST };
     let findings: Vec<_> = files(&["rs", "mjs", "py"])
         .into_iter()
-        .map(|(path, text)| (limit(&path), path, text.lines().count()))
-        .filter(|(limit, _, lines)| lines > limit)
-        .map(|(limit, path, lines)| format!("{}: {lines} lines, more than {limit}", path.display()))
+        .map(|(path, text)| (path, text.lines().count()))
+        .filter(|(_, lines)| *lines > LONGEST)
+        .map(|(path, lines)| format!("{}: {lines} lines, more than {LONGEST}", path.display()))
         .collect();
     nothing_found(&findings);
 }
