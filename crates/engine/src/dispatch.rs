@@ -176,6 +176,9 @@ impl Tenant {
     async fn view_for(&self, call: &ToolCall) -> Arc<View> {
         let view = self.view_with(&call.tool, call.deadline).await;
         let era = call.context.era;
+        if era != Some(Era::Legacy) {
+            return view;
+        }
         let unknown: Vec<_> = match Route::find(&view, &call.tool) {
             Ok(route) if route.handle.meet(era) => vec![Arc::clone(route.handle)],
             Ok(_) => return view,
