@@ -27,12 +27,26 @@ impl Dial for TcpDialer {
         Box::pin(async move {
             let mut addresses = interleave(lookup_host((host, port)).await?.collect());
             addresses.truncate(MAX_ADDRESSES);
-            let stream = race(&addresses, TcpStream::connect).await?;
+            let stream = race(&addresses, connect).await?;
             // Requests are written whole; waiting for more to send would only delay them.
             stream.set_nodelay(true)?;
             Ok(Box::new(stream) as Box<dyn ByteStream>)
         })
     }
+}
+
+/// One connection, to somebody else.
+async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    to_another(TcpStream::connect(address).await?)
+}
+
+fn to_another(stream: TcpStream) -> io::Result<TcpStream> {
+    // Where nobody listens on a port of this very machine, a connection that is given the same port as its own reaches
+    // itself (RFC 9293 §3.5, simultaneous open).
+    if stream.local_addr()? == stream.peer_addr()? {
+        return Err(io::ErrorKind::ConnectionRefused.into());
+    }
+    Ok(stream)
 }
 
 /// Takes turns between the families, starting with the one the resolver prefers (RFC 8305 §4).

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -24,10 +24,19 @@ pub(super) enum Listening {
     Tls(Arc<ServerConfig>),
 }
 
-/// An address of the loopback interface that nobody listens on.
+/// An address of the loopback interface that nobody listens on, and that no connection is given as its own while the server
+/// is down: below the ports that systems hand out by themselves (from 32768 on, or higher).
 pub(super) async fn free_address() -> SocketAddr {
-    let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await;
-    listener.local_addr().expect("a bound address")
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let begin = u16::try_from(std::process::id() % 200).expect("below 200") * 100;
+    for _ in 0..20_000 {
+        let port = 10_000 + begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000;
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        if TcpListener::bind(address).await.is_ok() {
+            return address;
+        }
+    }
+    panic!("every port is taken");
 }
 
 /// The port must come back after a kill, even while old connections linger: the listener reuses addresses.

@@ -183,6 +183,8 @@ fn child() {
 
 /// Writes each call down before it answers it, so that a call that ran is in the journal, answered or not.
 fn serve(journal: &Path, is_modern: bool) {
+    // The test harness has begun a line of its own.
+    println!();
     let mut journal = std::fs::OpenOptions::new().append(true).create(true).open(journal).unwrap();
     writeln!(journal, "pid {}", std::process::id()).unwrap();
     for line in std::io::stdin().lock().lines() {
@@ -200,7 +202,7 @@ fn serve(journal: &Path, is_modern: bool) {
             "tools/call" => {
                 let arguments = &message["params"]["arguments"];
                 writeln!(journal, "ran {}", arguments["n"]).unwrap();
-                std::thread::sleep(Duration::from_micros(100));
+                std::thread::sleep(Duration::from_micros(500));
                 json!({ "result": { "content": [], "structuredContent": arguments } })
             }
             _ => json!({ "error": { "code": -32601, "message": "no" } }),
@@ -235,6 +237,15 @@ impl Journal for File<'_> {
     }
 }
 
+/// Waits until a process that was killed has let go of its pipes: what is written before reaches nobody, and nobody knows.
+async fn until_dead(process: u64) {
+    let deadline = Instant::now() + PATIENCE;
+    while std::fs::read_dir(format!("/proc/{process}/fd")).is_ok_and(|mut open| open.next().is_some()) {
+        assert!(Instant::now() < deadline, "process {process} does not die");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
 async fn die_over_pipes(era: &str, deaths: u64) {
     let folder = tempfile::tempdir().unwrap();
     let journal = folder.path().join("journal");
@@ -253,6 +264,7 @@ async fn die_over_pipes(era: &str, deaths: u64) {
         let alive = *file.lines("pid ").last().unwrap();
         let killed = std::process::Command::new("kill").args(["-9", &alive.to_string()]).status().unwrap();
         assert!(killed.success(), "the server of round {round} was there to be killed");
+        until_dead(alive).await;
         judge(&engine, round, calls, &file, &mut tally).await;
         assert!(file.lines("pid ").len() as u64 > round, "it was started again");
     }

@@ -71,3 +71,14 @@ async fn when_all_fail_each_one_is_named() {
     let (won, ..) = run(&[]).await;
     assert_eq!(won, Err("the name has no address".to_owned()));
 }
+
+#[tokio::test]
+async fn a_connection_that_reached_itself_counts_as_refused() {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(address("127.0.0.1:0")).unwrap();
+    let own = socket.local_addr().unwrap();
+    let stream = socket.connect(own).await.unwrap();
+    assert_eq!(super::to_another(stream).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    super::connect(listener.local_addr().unwrap()).await.unwrap();
+}

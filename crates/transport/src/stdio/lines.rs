@@ -21,10 +21,21 @@ pub struct LineReader {
     splitter: Splitter,
 }
 
+/// A line in the queue. Dropped there, it tells its sender that nothing of it was written.
 #[derive(Debug)]
 struct Outgoing {
     line: Bytes,
-    written: oneshot::Sender<Result<(), Error>>,
+    /// `None` once the line has been begun.
+    written: Option<oneshot::Sender<Result<(), Error>>>,
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        if let Some(written) = self.written.take() {
+            // Nobody waiting is fine.
+            let _ = written.send(Err(reads_no_more(Sent::No)));
+        }
+    }
 }
 
 /// Lines that may wait for a process that does not read. More callers than this wait themselves.
@@ -58,14 +69,16 @@ impl LineWriter {
             return Err(Error::unsent(ErrorKind::InvalidRequest, message));
         }
         let (written, is_written) = oneshot::channel();
-        self.queue.send(Outgoing { line, written }).await.map_err(|_| reads_no_more(Sent::No))?;
-        // The task only ends without an answer when the process has been dropped.
+        let outgoing = Outgoing { line, written: Some(written) };
+        self.queue.send(outgoing).await.map_err(|_| reads_no_more(Sent::No))?;
+        // Without an answer the process has been dropped in the middle of the line.
         is_written.await.unwrap_or_else(|_| Err(reads_no_more(Sent::Maybe)))
     }
 }
 
 async fn write_all(mut lines: mpsc::Receiver<Outgoing>, mut stdin: impl AsyncWrite + Unpin) {
-    while let Some(Outgoing { line, written }) = lines.recv().await {
+    while let Some(mut outgoing) = lines.recv().await {
+        let (line, written) = (std::mem::take(&mut outgoing.line), outgoing.written.take());
         let mut rest = line.chain(&b"\n"[..]);
         let n_whole = rest.remaining();
         let result = stdin.write_all_buf(&mut rest).await;
@@ -78,17 +91,15 @@ async fn write_all(mut lines: mpsc::Receiver<Outgoing>, mut stdin: impl AsyncWri
             reads_no_more(sent).caused_by(error)
         });
         let is_over = result.is_err();
-        // Nobody waiting for the answer is fine: the line is written.
-        let _ = written.send(result);
+        if let Some(written) = written {
+            // Nobody waiting for the answer is fine: the line is written.
+            let _ = written.send(result);
+        }
         if is_over {
             break;
         }
     }
-    // Those still in the queue have had nothing written.
-    lines.close();
-    while let Some(Outgoing { written, .. }) = lines.recv().await {
-        let _ = written.send(Err(reads_no_more(Sent::No)));
-    }
+    // Those still in the queue have had nothing written, and learn so as they are dropped.
 }
 
 fn reads_no_more(sent: Sent) -> Error {

@@ -133,3 +133,23 @@ async fn a_broken_pipe_says_whether_anything_of_the_line_went_through() {
         task.await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn when_the_writing_ends_only_the_line_that_was_begun_may_have_been_seen() {
+    let (near, _far) = duplex(4);
+    let (writer, task) = writer(near);
+    let task = tokio::spawn(task);
+    let lines = ["longer than the pipe", "second", "third"].map(|line| {
+        let writer = writer.clone();
+        tokio::spawn(async move { writer.write(Bytes::from_static(line.as_bytes())).await })
+    });
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    task.abort();
+    let mut sent = Vec::new();
+    for line in lines {
+        sent.push(line.await.unwrap().unwrap_err().sent());
+    }
+    assert_eq!(sent, [Sent::Maybe, Sent::No, Sent::No]);
+}
