@@ -518,8 +518,10 @@ impl Inner {
         let (found, has_heard_both) = match self.greet(&pipe, capabilities, deadline).await {
             Ok(greeted) => greeted,
             Err(error) => {
-                // The next process is met without prejudice.
-                self.found.store(None);
+                // One that was modern may have been replaced by one that is silent: the next is met without prejudice.
+                if self.found.load().as_ref().is_some_and(|found| found.version.era() == Era::Modern) {
+                    self.found.store(None);
+                }
                 let last_words = pipe.last_words();
                 return Err((pipe.explain(error), last_words));
             }
