@@ -531,7 +531,7 @@ impl Inner {
             // is spoken to as what this one turned out to be, from its first message on.
             self.found.store(Some(Arc::new(found)));
             drop(unfinished);
-            return Box::pin(self.start(capabilities, deadline)).await;
+            return self.start_as_found();
         }
         info!(command = %self.command(), version = %found.version, "upstream introduced itself");
         if self.found.load().as_ref().is_none_or(|known| known.version != found.version) {
@@ -539,6 +539,11 @@ impl Inner {
         }
         unfinished.keep();
         Ok((pipe, kept))
+    }
+
+    /// A process that is spoken to as what has just been found, from its first message on.
+    fn start_as_found(&self) -> Result<Arc<Pipe>, UpstreamError> {
+        process::spawn(&self.config, &self.notices, &self.tasks, self.stop.child_token())
     }
 
     /// Finds out what a new process speaks, and opens the session if it is legacy. Also says whether a modern one has got a
