@@ -79,8 +79,8 @@ impl Found {
         join(Kind::Prompt, "name", &mut self.prompts, &other.prompts);
         join(Kind::Resource, "uri", &mut self.resources, &other.resources);
         let templates_here: Vec<_> = self.templates.iter().map(|raw| name_of(raw, "uriTemplate")).collect();
-        let is_new = |raw: &&Box<RawValue>| !templates_here.contains(&name_of(raw, "uriTemplate"));
-        self.templates.extend(other.templates.iter().filter(is_new).cloned());
+        let is_new = |raw: &RawValue| !templates_here.contains(&name_of(raw, "uriTemplate"));
+        self.templates.extend(other.templates.iter().filter(|raw| is_new(raw)).cloned());
         self
     }
 

@@ -112,6 +112,7 @@ async fn judge(
     }
 }
 
+#[allow(clippy::print_stdout, reason = "figures for whoever asks for them with --nocapture")]
 fn report(what: &str, deaths: u64, begun: Instant, tally: &Tally) {
     println!(
         "{what}: {deaths} deaths under {CALLS} calls in {:.1} s: {tally:?}",
@@ -181,10 +182,15 @@ fn child() {
     }
 }
 
+#[allow(clippy::disallowed_methods, reason = "the child has no runtime")]
+fn rest_a_while() {
+    std::thread::sleep(Duration::from_micros(500));
+}
+
 /// Writes each call down before it answers it, so that a call that ran is in the journal, answered or not.
 fn serve(journal: &Path, is_modern: bool) {
     // The test harness has begun a line of its own.
-    println!();
+    writeln!(std::io::stdout()).unwrap();
     let mut journal = std::fs::OpenOptions::new().append(true).create(true).open(journal).unwrap();
     writeln!(journal, "pid {}", std::process::id()).unwrap();
     for line in std::io::stdin().lock().lines() {
@@ -202,7 +208,7 @@ fn serve(journal: &Path, is_modern: bool) {
             "tools/call" => {
                 let arguments = &message["params"]["arguments"];
                 writeln!(journal, "ran {}", arguments["n"]).unwrap();
-                std::thread::sleep(Duration::from_micros(500));
+                rest_a_while();
                 json!({ "result": { "content": [], "structuredContent": arguments } })
             }
             _ => json!({ "error": { "code": -32601, "message": "no" } }),
