@@ -190,7 +190,7 @@ fn rest_a_while() {
 /// Writes each call down before it answers it, so that a call that ran is in the journal, answered or not.
 fn serve(journal: &Path, is_modern: bool) {
     // The test harness has begun a line of its own.
-    writeln!(std::io::stdout()).unwrap();
+    std::io::stdout().write_all(b"\n").unwrap();
     let mut journal = std::fs::OpenOptions::new().append(true).create(true).open(journal).unwrap();
     writeln!(journal, "pid {}", std::process::id()).unwrap();
     for line in std::io::stdin().lock().lines() {
