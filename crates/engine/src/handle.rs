@@ -139,7 +139,10 @@ impl Handle {
     /// Takes notice of a caller's era. True when what is offered in it has yet to be found out: then wait for
     /// [`Handle::discovered_anew`].
     pub(crate) fn meet(&self, era: Option<Era>) -> bool {
-        if era != Some(Era::Legacy) {
+        // A process keeps its era, and a sleeping one need not be woken for the question; a pin holds for everybody.
+        let has_one_era =
+            matches!(self.config.target, Target::Stdio { .. }) || self.config.era != crate::Era::Auto;
+        if era != Some(Era::Legacy) || has_one_era {
             return false;
         }
         self.legacy_callers.meet();

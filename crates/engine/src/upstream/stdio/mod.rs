@@ -502,16 +502,7 @@ impl Inner {
         capabilities: &str,
         deadline: Instant,
     ) -> Result<(Arc<Pipe>, Option<Turn>), (UpstreamError, String)> {
-        let idleness = Idleness {
-            after_use: self.process.idle_stop,
-            unused: match self.process.start {
-                Start::Eager => self.process.idle_stop,
-                Start::OnDemand => Some(UNUSED),
-            },
-        };
-        let stop = self.stop.child_token();
-        let spawned = process::spawn(&self.config, idleness, &self.notices, &self.tasks, stop);
-        let pipe = spawned.map_err(|error| (error, String::new()))?;
+        let pipe = self.spawn()?;
         // A start that is given up, by error or by drop, ends the process.
         let unfinished = StopOnDrop(Some(Arc::clone(&pipe)));
         let kept = pipe.enter(false);
@@ -531,7 +522,9 @@ impl Inner {
             // is spoken to as what this one turned out to be, from its first message on.
             self.found.store(Some(Arc::new(found)));
             drop(unfinished);
-            return self.start_as_found();
+            let pipe = self.spawn()?;
+            let kept = pipe.enter(false);
+            return Ok((pipe, kept));
         }
         info!(command = %self.command(), version = %found.version, "upstream introduced itself");
         if self.found.load().as_ref().is_none_or(|known| known.version != found.version) {
@@ -541,9 +534,17 @@ impl Inner {
         Ok((pipe, kept))
     }
 
-    /// A process that is spoken to as what has just been found, from its first message on.
-    fn start_as_found(&self) -> Result<Arc<Pipe>, UpstreamError> {
-        process::spawn(&self.config, &self.notices, &self.tasks, self.stop.child_token())
+    fn spawn(&self) -> Result<Arc<Pipe>, (UpstreamError, String)> {
+        let idleness = Idleness {
+            after_use: self.process.idle_stop,
+            unused: match self.process.start {
+                Start::Eager => self.process.idle_stop,
+                Start::OnDemand => Some(UNUSED),
+            },
+        };
+        let stop = self.stop.child_token();
+        let spawned = process::spawn(&self.config, idleness, &self.notices, &self.tasks, stop);
+        spawned.map_err(|error| (error, String::new()))
     }
 
     /// Finds out what a new process speaks, and opens the session if it is legacy. Also says whether a modern one has got a
