@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::info::ConnectTimes;
 use crate::proxy::{Proxy, ProxyConfig};
+use crate::reach::dial_public;
 use crate::tls::TlsClients;
 use crate::{Error, ErrorKind, Origin, Protocol, Scheme, Wire};
 
@@ -71,7 +72,11 @@ impl Connector {
     }
 
     async fn dial(&self, origin: &Origin) -> Result<Box<dyn ByteStream>, Error> {
-        self.dialer.dial(origin.host(), origin.port()).await.map_err(|error| {
+        let dialed = match origin.is_public_only {
+            true => dial_public(&*self.dialer, origin.host(), origin.port()).await,
+            false => self.dialer.dial(origin.host(), origin.port()).await,
+        };
+        dialed.map_err(|error| {
             Error::unsent(ErrorKind::Connect, format!("cannot connect to {origin}: {error}")).caused_by(error)
         })
     }

@@ -50,7 +50,7 @@ fn to_another(stream: TcpStream) -> io::Result<TcpStream> {
 }
 
 /// Takes turns between the families, starting with the one the resolver prefers (RFC 8305 §4).
-fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+pub(crate) fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let is_first_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
     let n_addresses = addresses.len();
     let (preferred, other): (Vec<_>, Vec<_>) =
@@ -66,7 +66,7 @@ fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
 
 /// Connects to the first address that answers. The next one is tried when one fails, or has not answered in time;
 /// those that lose are dropped.
-async fn race<T, F>(addresses: &[SocketAddr], connect: impl Fn(SocketAddr) -> F) -> io::Result<T>
+pub(crate) async fn race<T, F>(addresses: &[SocketAddr], connect: impl Fn(SocketAddr) -> F) -> io::Result<T>
 where
     F: Future<Output = io::Result<T>>,
 {

@@ -7,6 +7,7 @@ mod pool;
 mod connect;
 mod dial;
 mod proxy;
+mod reach;
 mod tls;
 
 mod h2;
@@ -35,3 +36,4 @@ pub use info::{ConnectTimes, ConnectionId, ExchangeInfo, OriginSnapshot, PoolSna
 pub use metrics::{METRICS, Metric};
 pub use origin::{Origin, Scheme, Wire};
 pub use proxy::ProxyConfig;
+pub use reach::is_public;

@@ -55,6 +55,8 @@ pub struct Origin {
     pub(crate) wire: Wire,
     /// What TLS asks for and checks, if it is not the host.
     pub(crate) server_name: Option<Arc<str>>,
+    /// Whether only public addresses are dialled.
+    pub(crate) is_public_only: bool,
 }
 
 impl Origin {
@@ -88,7 +90,14 @@ impl Origin {
                 None => scheme.default_port(),
                 Some(port) => port.parse().map_err(|_| invalid("the port must be a number up to 65535"))?,
             };
-        Ok(Self { scheme, host: host.to_ascii_lowercase().into(), port, wire, server_name: None })
+        Ok(Self {
+            scheme,
+            host: host.to_ascii_lowercase().into(),
+            port,
+            wire,
+            server_name: None,
+            is_public_only: false,
+        })
     }
 
     /// The same peer, with another name in TLS: sent as SNI (RFC 6066 §3) and checked against the certificate. For
@@ -103,6 +112,15 @@ impl Origin {
         })?;
         self.server_name = Some(name.into());
         Ok(self)
+    }
+
+    /// The same peer, dialled only at addresses of the public internet ([`crate::is_public`]): for origins that somebody
+    /// else named. It shares no connection with the unrestricted one. Where a proxy is configured for the origin, the
+    /// proxy resolves and decides.
+    #[must_use]
+    pub fn public_only(mut self) -> Self {
+        self.is_public_only = true;
+        self
     }
 
     /// The name for TLS.
