@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::breaker::BreakerConfig;
 use crate::retry::RetryConfig;
 use crate::reuse::ReuseConfig;
-use crate::upstream::{ClientCredentials, Upstream};
+use crate::upstream::{Authorization, Upstream};
 use crate::{EndpointId, UpstreamKey};
 
 /// One tenant: its servers and how their names are shown.
@@ -75,8 +75,8 @@ pub struct UpstreamConfig {
     pub refresh: Duration,
     /// Which era to speak. Default: found out.
     pub era: Era,
-    /// How the engine gets tokens for an HTTP server (OAuth 2.1 client credentials). Default: it gets none.
-    pub credentials: Option<ClientCredentials>,
+    /// How the engine gets tokens for an HTTP server (OAuth 2.1). Default: it gets none.
+    pub authorization: Option<Authorization>,
     /// Trust the server's `readOnlyHint` and `idempotentHint` for retries. Default: yes.
     pub trust_annotations: bool,
     /// Exposed original names; empty: all. Default: all.
@@ -220,7 +220,7 @@ impl UpstreamConfig {
             timeout: Duration::from_secs(30),
             refresh: Duration::from_secs(60),
             era: Era::Auto,
-            credentials: None,
+            authorization: None,
             trust_annotations: true,
             allow: Vec::new(),
             deny: Vec::new(),

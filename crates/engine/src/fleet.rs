@@ -257,7 +257,7 @@ impl Fleet {
         let same_server = old.filter(|old| {
             old.config.target == config.target
                 && old.config.era == config.era
-                && old.config.credentials == config.credentials
+                && old.config.authorization == config.authorization
                 && old.config.process == config.process
         });
         let link = match same_server {

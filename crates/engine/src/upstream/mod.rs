@@ -25,7 +25,11 @@ mod subscription;
 #[cfg(test)]
 mod testing;
 
-pub use self::auth::ClientCredentials;
+pub use self::auth::{
+    Authorization, AuthorizationCode, Client, ClientAuthentication, Enterprise, Grant, Login,
+    MemoryTokenStore, Person, SecretSource, SigningAlgorithm, SigningKey, StoredClient, StoredLogin,
+    StoredTokens, TokenStore, canonical_address,
+};
 pub use self::http::{HttpTarget, HttpUpstream};
 use self::notices::Notices;
 pub use self::stdio::{StdioTarget, StdioUpstream};
@@ -43,8 +47,8 @@ pub fn connect(config: &UpstreamConfig, pool: &mpe_transport::Pool) -> Result<Ar
     match &config.target {
         Target::Custom(upstream) => Ok(Arc::clone(upstream)),
         Target::Http { url, headers, wire } => {
-            let target =
-                HttpTarget { url, headers, wire: *wire, pinned, credentials: config.credentials.as_ref() };
+            let authorization = config.authorization.as_ref();
+            let target = HttpTarget { url, headers, wire: *wire, pinned, authorization };
             match HttpUpstream::new(pool, &target) {
                 Ok(upstream) => Ok(Arc::new(upstream)),
                 Err(why) => Err(unusable(config, &why)),

@@ -34,6 +34,7 @@ pub(crate) struct Seen {
     pub(crate) path: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Value,
+    pub(crate) text: String,
 }
 
 impl Seen {
@@ -47,6 +48,12 @@ impl Seen {
 
     pub(crate) fn id(&self) -> Value {
         self.body["id"].clone()
+    }
+
+    /// A field of the form that the body is.
+    pub(crate) fn form(&self, name: &str) -> Option<String> {
+        let mut fields = url::form_urlencoded::parse(self.text.as_bytes());
+        fields.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
     }
 
     /// A success response to this request.
@@ -96,6 +103,7 @@ impl Peer {
                             path: head.uri.path_and_query().map(ToString::to_string).unwrap_or_default(),
                             headers: head.headers,
                             body: serde_json::from_slice(&body).unwrap_or_default(),
+                            text: String::from_utf8_lossy(&body).into_owned(),
                         };
                         journal.lock().unwrap().push(seen.clone());
                         Ok::<_, hyper::Error>(script(seen).await)
@@ -141,7 +149,7 @@ impl Peer {
 
     pub(crate) fn upstream(&self, wire: Wire, pinned: Option<ProtocolVersion>) -> HttpUpstream {
         let pool = Pool::new(PoolConfig::default(), TlsConfig::default()).unwrap();
-        let target = HttpTarget { url: &self.url(), headers: &[], wire, pinned, credentials: None };
+        let target = HttpTarget { url: &self.url(), headers: &[], wire, pinned, authorization: None };
         HttpUpstream::new(&pool, &target).unwrap()
     }
 }

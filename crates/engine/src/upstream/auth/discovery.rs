@@ -1,20 +1,43 @@
-//! From a challenge to the token endpoint (2026-07-28, authorization server discovery).
+//! From a challenge to an authorization server (2026-07-28, authorization server discovery).
 
 use http::Uri;
 use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::super::UpstreamError;
-use super::{Authorizer, refused, url};
+use super::address;
+use super::challenge::{Challenge, Scopes};
+use super::outside::{Outside, parse, refused};
+use super::token::Desk;
 
 /// What discovery has found.
+#[derive(Clone, Debug)]
 pub(super) struct Found {
+    /// What the server's metadata call it, as they spell it.
+    pub(super) resource: String,
     pub(super) issuer: String,
     pub(super) token_endpoint: Uri,
-    /// The client authenticates by header; else in the form.
-    pub(super) basic: bool,
-    /// Every scope the server's metadata list.
-    pub(super) scope: Option<String>,
+    pub(super) authorization_endpoint: Option<Uri>,
+    pub(super) registration_endpoint: Option<Uri>,
+    /// How clients may authenticate; `None`: nothing is said.
+    pub(super) methods: Option<Vec<String>>,
+    /// Whether PKCE with S256 is offered.
+    pub(super) has_s256: bool,
+    /// Whether `iss` comes with every authorization response (RFC 9207).
+    pub(super) names_itself: bool,
+    /// Whether a client may be a URL.
+    pub(super) takes_metadata_urls: bool,
+    /// Every scope that the server's metadata list.
+    pub(super) resource_scopes: Scopes,
+    /// Whether the authorization server lists `offline_access`.
+    pub(super) has_offline_access: bool,
+}
+
+impl Found {
+    /// Where its tokens are to be had.
+    pub(super) fn desk(&self) -> Desk<'_> {
+        Desk { endpoint: &self.token_endpoint, issuer: &self.issuer }
+    }
 }
 
 /// Protected-resource metadata, RFC 9728 §2.
@@ -32,51 +55,108 @@ struct Resource {
 struct Server {
     issuer: String,
     token_endpoint: String,
-    #[serde(default)]
+    authorization_endpoint: Option<String>,
+    registration_endpoint: Option<String>,
     token_endpoint_auth_methods_supported: Option<Vec<String>>,
+    code_challenge_methods_supported: Option<Vec<String>>,
+    scopes_supported: Option<Vec<String>>,
+    #[serde(default)]
+    authorization_response_iss_parameter_supported: bool,
+    #[serde(default)]
+    client_id_metadata_document_supported: bool,
 }
 
+/// Follows a challenge. `preferred` is chosen where the server names several issuers; `only` is the one that the
+/// operator accepts.
+///
+/// # Errors
+/// A document is missing or about somebody else, or an address is not asked.
 pub(super) async fn discover(
-    authorizer: &Authorizer,
-    challenge: &str,
+    outside: &Outside,
+    challenge: &Challenge,
+    only: Option<&str>,
+    preferred: Option<&str>,
     deadline: Instant,
 ) -> Result<Found, UpstreamError> {
-    let resource = resource(authorizer, challenge, deadline).await?;
-    let Some(issuer) = resource.authorization_servers.into_iter().next() else {
-        return Err(refused("the server's metadata name no authorization server".to_owned()));
+    let named = resource(outside, challenge, deadline).await?;
+    let is_named = named.is_some();
+    // 2025-03-26 had no such metadata: the server was its own authorization server, or stood in front of it.
+    let resource = named.unwrap_or_else(|| Resource {
+        resource: address::canonical(&outside.server),
+        authorization_servers: vec![address::origin(&outside.server)],
+        scopes_supported: None,
+    });
+    let issuer = choose(&resource.authorization_servers, only, preferred)?;
+    let Some(server) = server(outside, issuer, deadline).await? else {
+        return Err(refused(match is_named {
+            true => format!("the authorization server {issuer:?} has no metadata"),
+            false => "the server wants credentials and has no protected-resource metadata".to_owned(),
+        }));
     };
-    let server = server(authorizer, &issuer, deadline).await?;
-    let methods = server.token_endpoint_auth_methods_supported.unwrap_or_default();
-    let offers = |method: &str| methods.iter().any(|offered| offered == method);
+    let optional = |endpoint: Option<&str>| endpoint.map(parse).transpose();
+    let lists = |list: &Option<Vec<String>>, wanted: &str| {
+        list.as_ref().is_some_and(|list| list.iter().any(|one| one == wanted))
+    };
+    let resource_scopes = resource.scopes_supported.map(|scopes| scopes.join(" "));
     Ok(Found {
         token_endpoint: parse(&server.token_endpoint)?,
-        // RFC 8414 §2: without a list it is the header.
-        basic: methods.is_empty() || offers("client_secret_basic") || !offers("client_secret_post"),
-        scope: resource.scopes_supported.filter(|scopes| !scopes.is_empty()).map(|scopes| scopes.join(" ")),
-        issuer,
+        authorization_endpoint: optional(server.authorization_endpoint.as_deref())?,
+        registration_endpoint: optional(server.registration_endpoint.as_deref())?,
+        has_s256: lists(&server.code_challenge_methods_supported, "S256"),
+        methods: server.token_endpoint_auth_methods_supported,
+        names_itself: server.authorization_response_iss_parameter_supported,
+        takes_metadata_urls: server.client_id_metadata_document_supported,
+        resource_scopes: Scopes::of(resource_scopes.as_deref()),
+        has_offline_access: lists(&server.scopes_supported, OFFLINE_ACCESS),
+        issuer: server.issuer,
+        resource: resource.resource,
     })
 }
 
+/// The scope that stands for a refresh token (OpenID Connect Core §11).
+pub(super) const OFFLINE_ACCESS: &str = "offline_access";
+
+fn choose<'a>(
+    named: &'a [String],
+    only: Option<&str>,
+    preferred: Option<&str>,
+) -> Result<&'a str, UpstreamError> {
+    let is_named = |wanted: &&str| named.iter().any(|one| one == wanted);
+    let find = |wanted: &str| named.iter().find(|one| *one == wanted).map(String::as_str);
+    if let Some(only) = only {
+        return find(only).ok_or_else(|| {
+            refused(format!("the server's metadata do not name the authorization server {only:?}"))
+        });
+    }
+    if let Some(issuer) = preferred.filter(is_named).and_then(find) {
+        return Ok(issuer);
+    }
+    let first = named.first().map(String::as_str);
+    first.ok_or_else(|| refused("the server's metadata name no authorization server"))
+}
+
 async fn resource(
-    authorizer: &Authorizer,
-    challenge: &str,
+    outside: &Outside,
+    challenge: &Challenge,
     deadline: Instant,
-) -> Result<Resource, UpstreamError> {
-    let ours = &authorizer.resource;
-    let (origin, path) = (url::origin(ours), ours.path().trim_end_matches('/'));
-    let places = match url::parameter(challenge, "resource_metadata") {
-        Some(place) => vec![place],
+) -> Result<Option<Resource>, UpstreamError> {
+    let ours = &outside.server;
+    let (origin, path) = (address::origin(ours), ours.path().trim_end_matches('/'));
+    let mut places = match &challenge.resource_metadata {
+        Some(place) => vec![place.clone()],
         None => vec![
             format!("{origin}/.well-known/oauth-protected-resource{path}"),
             format!("{origin}/.well-known/oauth-protected-resource"),
         ],
     };
+    places.dedup();
     for place in &places {
-        let Some(document) = authorizer.document(&parse(place)?, deadline).await? else { continue };
-        let found: Resource = serde_json::from_slice(&document)
-            .map_err(|error| refused(format!("the server's protected-resource metadata: {error}")))?;
-        return match covers(&found.resource, ours) {
-            true => Ok(found),
+        let what = "the server's protected-resource metadata";
+        let Some(found) = outside.document::<Resource>(&parse(place)?, what, deadline).await? else {
+            continue;
+        };
+        return match address::covers(&found.resource, ours) {
+            true => Ok(Some(found)),
             // RFC 9728 §3.3: metadata of another resource are not used.
             false => Err(refused(format!(
                 "the server's metadata are about another resource: {:?}",
@@ -84,21 +164,15 @@ async fn resource(
             ))),
         };
     }
-    Err(refused("the server wants credentials and has no protected-resource metadata".to_owned()))
+    match &challenge.resource_metadata {
+        Some(place) => Err(refused(format!("there are no protected-resource metadata at {place:?}"))),
+        None => Ok(None),
+    }
 }
 
-/// Whether the resource of the metadata is the server we contacted, or a path above it.
-fn covers(named: &str, ours: &Uri) -> bool {
-    let Ok(named) = named.parse::<Uri>() else { return false };
-    let path = named.path().trim_end_matches('/');
-    let below = ours.path().strip_prefix(path);
-    url::origin(&named) == url::origin(ours)
-        && below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-async fn server(authorizer: &Authorizer, issuer: &str, deadline: Instant) -> Result<Server, UpstreamError> {
+async fn server(outside: &Outside, issuer: &str, deadline: Instant) -> Result<Option<Server>, UpstreamError> {
     let uri = parse(issuer)?;
-    let (origin, path) = (url::origin(&uri), uri.path().trim_end_matches('/'));
+    let (origin, path) = (address::origin(&uri), uri.path().trim_end_matches('/'));
     let mut places = vec![
         format!("{origin}/.well-known/oauth-authorization-server{path}"),
         format!("{origin}/.well-known/openid-configuration{path}"),
@@ -107,18 +181,16 @@ async fn server(authorizer: &Authorizer, issuer: &str, deadline: Instant) -> Res
         places.push(format!("{origin}{path}/.well-known/openid-configuration"));
     }
     for place in &places {
-        let Some(document) = authorizer.document(&parse(place)?, deadline).await? else { continue };
-        let found: Server = serde_json::from_slice(&document)
-            .map_err(|error| refused(format!("the authorization server's metadata: {error}")))?;
+        let what = "the authorization server's metadata";
+        let Some(found) = outside.document::<Server>(&parse(place)?, what, deadline).await? else { continue };
         return match found.issuer == issuer {
-            true => Ok(found),
+            true => Ok(Some(found)),
             // RFC 8414 §3.3: compared as text, not normalized.
-            false => Err(refused(format!("the authorization server calls itself {:?}", found.issuer))),
+            false => Err(refused(format!(
+                "the authorization server {issuer:?} calls itself {:?}: its metadata are not used",
+                found.issuer
+            ))),
         };
     }
-    Err(refused("the authorization server has no metadata".to_owned()))
-}
-
-fn parse(text: &str) -> Result<Uri, UpstreamError> {
-    text.parse().map_err(|_| refused(format!("no URL: {text:?}")))
+    Ok(None)
 }

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
 
-use super::auth::ClientCredentials;
+use super::auth::{Authorization, Login};
 use super::error::verdict_error;
 use super::pipe::Pipe;
 use super::{Change, Introduction, Notices, Upstream, UpstreamError, UpstreamReply, UpstreamRequest};
@@ -58,7 +58,7 @@ pub struct HttpTarget<'a> {
     /// The revision to speak; `None`: found out.
     pub pinned: Option<ProtocolVersion>,
     /// How to get tokens for this server; `None`: not at all, `headers` hold what it wants.
-    pub credentials: Option<&'a ClientCredentials>,
+    pub authorization: Option<&'a Authorization>,
 }
 
 /// One connection: a server in one era.
@@ -113,9 +113,34 @@ impl HttpUpstream {
     /// # Errors
     /// One sentence saying what is wrong with the URL or a header.
     pub fn new(pool: &Pool, target: &HttpTarget<'_>) -> Result<Self, String> {
-        let wire = Wire::new(pool.clone(), target.url, target.wire, target.headers, target.credentials)?;
+        let wire = Wire::new(pool.clone(), target.url, target.wire, target.headers, target.authorization)?;
         let inner = Arc::new(Inner::new(Arc::new(wire), Arc::default(), target.pinned));
         Ok(Self { inner, other: OtherEra::default() })
+    }
+}
+
+impl HttpUpstream {
+    /// Has a person log in at this server, as its authorization says, and keeps what that brings.
+    ///
+    /// # Errors
+    /// [`crate::CallErrorKind::UpstreamAuth`], saying which step failed; or the server does not answer.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the login up; a client that has been registered meanwhile is registered again next
+    /// time.
+    pub async fn login(&self, deadline: Instant) -> Result<Login, UpstreamError> {
+        let Some(authorizer) = self.inner.wire.authorizer() else {
+            return Err(UpstreamError::new(
+                crate::CallErrorKind::UpstreamAuth,
+                Sent::No,
+                "this server is not configured for a login",
+            ));
+        };
+        let request = discovery_request(deadline);
+        let version = self.inner.pinned.unwrap_or(ProtocolVersion::LATEST);
+        let (_, request) = modern::prepare(&self.inner, version, &request)?;
+        let challenge = self.inner.wire.challenge(request, deadline).await?;
+        authorizer.login(&challenge, deadline).await
     }
 }
 
@@ -161,6 +186,9 @@ impl Upstream for HttpUpstream {
             let other = self.other.take();
             for connection in other.iter().chain([&self.inner]) {
                 connection.end();
+            }
+            if let Some(authorizer) = self.inner.wire.authorizer() {
+                authorizer.settle(deadline).await;
             }
             for connection in other.iter().chain([&self.inner]) {
                 if timeout_at(deadline, connection.tasks.wait()).await.is_err() {
@@ -397,13 +425,7 @@ impl Inner {
         version: ProtocolVersion,
         deadline: Instant,
     ) -> Result<Verdict, UpstreamError> {
-        let request = UpstreamRequest {
-            method: "server/discover".into(),
-            params: None,
-            mirrored: Vec::new(),
-            context: Arc::new(CallContext::default()),
-            deadline,
-        };
+        let request = discovery_request(deadline);
         let (status, outcome) = modern::ask(self, version, &request).await?;
         Ok(probe.hear(match &outcome {
             Some(outcome) => Heard::Reply { status: Some(status.as_u16()), outcome },
@@ -452,6 +474,17 @@ impl Inner {
             },
             &runtime,
         );
+    }
+}
+
+/// The request that introduces a modern server, and that every server may refuse without harm.
+fn discovery_request(deadline: Instant) -> UpstreamRequest {
+    UpstreamRequest {
+        method: "server/discover".into(),
+        params: None,
+        mirrored: Vec::new(),
+        context: Arc::new(CallContext::default()),
+        deadline,
     }
 }
 

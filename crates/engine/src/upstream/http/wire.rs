@@ -14,7 +14,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 
 use super::super::UpstreamError;
-use super::super::auth::{Authorizer, ClientCredentials};
+use super::super::auth::{Authorization, Authorizer, Challenge, Demand};
 use super::reader::Messages;
 use crate::CallErrorKind;
 
@@ -46,7 +46,7 @@ impl Wire {
         url: &Uri,
         wire: mpe_transport::Wire,
         headers: &[(HeaderName, SecretString)],
-        credentials: Option<&ClientCredentials>,
+        authorization: Option<&Authorization>,
     ) -> Result<Self, String> {
         let origin = Origin::of(url, wire).map_err(|error| error.to_string())?;
         let mut map = HeaderMap::with_capacity(headers.len() + 1);
@@ -57,8 +57,8 @@ impl Wire {
             value.set_sensitive(true);
             map.insert(name.clone(), value);
         }
-        let authorizer = credentials
-            .map(|credentials| Arc::new(Authorizer::new(pool.clone(), url.clone(), credentials.clone())));
+        let authorizer =
+            authorization.map(|how| Arc::new(Authorizer::new(pool.clone(), url.clone(), how.clone())));
         Ok(Self { pool, origin, uri: url.clone(), headers: map, authorizer })
     }
 
@@ -135,22 +135,66 @@ impl Wire {
         let Some(authorizer) = &self.authorizer else {
             return Ok(Answer::of(self.pool.send_with(&self.origin, request, options).await?));
         };
-        let token = authorizer.header();
-        if let Some(token) = &token {
-            request.headers_mut().insert(AUTHORIZATION, token.clone());
+        let mut token = authorizer.ready(deadline).await?;
+        if token.is_none() && authorizer.is_helpless() {
+            let response = self.pool.send_with(&self.origin, request, options).await?;
+            let Some(demand) = Demand::of(response.status(), response.headers()) else {
+                return Ok(Answer::of(response));
+            };
+            // The error that says what to do, unless somebody did it a moment ago.
+            authorizer.satisfy(None, demand, deadline).await?;
+            let why = "somebody has logged in at the server just now; the next call uses that";
+            return Err(UpstreamError::new(CallErrorKind::UpstreamAuth, Sent::No, why));
         }
-        let response = self.pool.send_with(&self.origin, request.clone(), options.clone()).await?;
-        if response.status() != StatusCode::UNAUTHORIZED {
-            return Ok(Answer::of(response));
+        let (mut n_tokens, mut n_scopes) = (0, 0);
+        loop {
+            if let Some(token) = &token {
+                request.headers_mut().insert(AUTHORIZATION, token.header());
+            }
+            let response = self.pool.send_with(&self.origin, request.clone(), options.clone()).await?;
+            let Some(demand) = Demand::of(response.status(), response.headers()) else {
+                return Ok(Answer::of(response));
+            };
+            let (n_done, most) = match &demand {
+                Demand::Scope(_) => (&mut n_scopes, MAX_STEP_UPS),
+                Demand::Token(_) => (&mut n_tokens, MAX_RENEWALS),
+            };
+            if *n_done == most {
+                return Ok(Answer::of(response));
+            }
+            *n_done += 1;
+            // A refusal proves that nothing ran: the request goes out once more, with what the server demands.
+            token = Some(authorizer.satisfy(token.as_ref(), demand, deadline).await?);
+            drop(response);
         }
-        // A 401 proves that nothing ran: the request goes out once more, with a token the server has not refused.
-        let token = authorizer.renew(token.as_ref(), response.headers(), deadline).await?;
-        drop(response);
-        request.headers_mut().insert(AUTHORIZATION, token);
-        Ok(Answer::of(self.pool.send_with(&self.origin, request, options).await?))
+    }
+
+    /// What the server says to a request without a token.
+    ///
+    /// # Errors
+    /// No answer.
+    pub(super) async fn challenge(
+        &self,
+        request: Request<Bytes>,
+        deadline: Instant,
+    ) -> Result<Challenge, UpstreamError> {
+        let mut options = ExchangeOptions::default();
+        options.deadline = Some(deadline.min(Instant::now() + HEAD_TIMEOUT));
+        let response = self.pool.send_with(&self.origin, request, options).await?;
+        Ok(Challenge::of(response.headers()))
+    }
+
+    /// Who gets tokens for this server, if somebody does.
+    pub(super) fn authorizer(&self) -> Option<&Arc<Authorizer>> {
+        self.authorizer.as_ref()
     }
 }
 
+/// A token that the server refuses is replaced this often for one request.
+const MAX_RENEWALS: u32 = 1;
+/// A token that does not reach far enough is replaced this often for one request; with the first token these are the
+/// three attempts that are worth anybody's while.
+const MAX_STEP_UPS: u32 = 2;
 /// The head of a stream must be here by then.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// A stream without end that is silent for so long is opened anew: its other end may be gone.

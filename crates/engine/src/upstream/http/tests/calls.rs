@@ -249,7 +249,7 @@ async fn an_unreachable_server_has_seen_nothing() {
     drop(listener);
     let pool = Pool::new(PoolConfig::default(), TlsConfig::default());
     let url = format!("http://{address}/mcp").parse().unwrap();
-    let target = HttpTarget { url: &url, headers: &[], wire: Wire::Auto, pinned: None, credentials: None };
+    let target = HttpTarget { url: &url, headers: &[], wire: Wire::Auto, pinned: None, authorization: None };
     let upstream = HttpUpstream::new(&pool.unwrap(), &target).unwrap();
     let error = refusal(upstream.request(request("tools/list", None)).await);
     assert_eq!((error.kind, error.sent), (CallErrorKind::UpstreamUnreachable, Sent::No));
@@ -262,7 +262,7 @@ async fn a_pool_without_a_place_is_our_overload_and_not_the_servers_outage() {
     let pool = Pool::new(config, TlsConfig::default()).unwrap();
     let url = "http://127.0.0.1:9/mcp".parse().unwrap();
     let pinned = Some(ProtocolVersion::LATEST);
-    let target = HttpTarget { url: &url, headers: &[], wire: Wire::Http1, pinned, credentials: None };
+    let target = HttpTarget { url: &url, headers: &[], wire: Wire::Http1, pinned, authorization: None };
     let upstream = HttpUpstream::new(&pool, &target).unwrap();
     let error = refusal(upstream.request(request("tools/call", None)).await);
     assert_eq!((error.kind, error.sent), (CallErrorKind::Overloaded, Sent::No));

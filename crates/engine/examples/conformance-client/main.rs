@@ -3,14 +3,14 @@
 //! The suite plays the server and starts this program once per scenario: the server's URL is the last argument, the
 //! scenario's name, the revision and some context stand in the environment. `--auto` finds the revision out instead.
 
+mod authorization;
+
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, join_all};
-use mpe_engine::upstream::{
-    ClientCredentials, Introduction, Upstream, UpstreamError, UpstreamReply, UpstreamRequest, connect,
-};
+use mpe_engine::upstream::{Introduction, Upstream, UpstreamError, UpstreamReply, UpstreamRequest, connect};
 use mpe_engine::{CallContext, CallEvents, Era, Target, UpstreamConfig};
 use mpe_mcp_protocol::header::MirroredParams;
 use mpe_mcp_protocol::jsonrpc::{ErrorObject, Notification, code};
@@ -20,7 +20,6 @@ use mpe_mcp_protocol::result::{InputRequired, ResultType, type_of};
 use mpe_mcp_protocol::tool::Tool;
 use mpe_mcp_protocol::version::ProtocolVersion;
 use mpe_transport::{Pool, PoolConfig, TlsConfig, Wire};
-use secrecy::SecretString;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
@@ -56,15 +55,10 @@ async fn run() -> Result<(), Failure> {
         config.era = Era::Pinned(ProtocolVersion::parse(&revision).ok_or("no revision that we speak")?);
     }
     let context: Value = serde_json::from_str(&context)?;
-    if let (Some(id), Some(secret)) = (context["client_id"].as_str(), context["client_secret"].as_str()) {
-        config.credentials = Some(ClientCredentials::new(id, SecretString::from(secret.to_owned())));
-    }
+    let scenario = std::env::var("MCP_CONFORMANCE_SCENARIO").unwrap_or_default();
     let pool = Pool::new(PoolConfig::default(), TlsConfig::default())?;
-    let driver = Driver {
-        upstream: connect(&config, &pool)?,
-        scenario: std::env::var("MCP_CONFORMANCE_SCENARIO").unwrap_or_default(),
-        context,
-    };
+    config.authorization = authorization::of(&scenario, &context, &pool)?;
+    let driver = Driver { upstream: connect(&config, &pool)?, scenario, context };
     let outcome = driver.exercise().await;
     driver.upstream.close(soon()).await;
     pool.close(Duration::from_secs(1)).await;
