@@ -1,11 +1,12 @@
 //! One engine in front of many MCP servers: MCP, REST, OpenAPI, GraphQL, AWS Lambda and function-calling arrays.
 //!
 //! [`McpProxyEngine`] is the front door: ten lines from nothing to an answer. [`config`] reads configuration files,
-//! [`demo`] is a server to try things with. What lies behind is re-exported below, crate by crate, for those who want
-//! a part only.
+//! [`login`] keeps logins at servers, [`demo`] is a server to try things with. What lies behind is re-exported below,
+//! crate by crate, for those who want a part only.
 
 pub mod config;
 pub mod demo;
+pub mod login;
 mod peers;
 mod proxy;
 

@@ -45,6 +45,10 @@ pub(crate) enum Command {
     Graphql(GraphqlArgs),
     /// Check the configuration, and whether every server answers
     Check(CheckArgs),
+    /// Log in at a server with a browser, and keep the login for the other commands
+    Login(LoginArgs),
+    /// Forget the login at a server
+    Logout(LogoutArgs),
     /// Print the servers of desktop clients' configuration files as a configuration for this engine
     Import(ImportArgs),
     /// Answer AWS Lambda's invocations. Also what the command does on Lambda without any arguments
@@ -229,6 +233,38 @@ pub(crate) struct CheckArgs {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) source: SourceArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct LoginArgs {
+    /// The server: its name in the configuration, or without one its address
+    #[arg(value_name = "SERVER")]
+    pub(crate) server: String,
+    /// A configuration file: .toml, .yaml or .json
+    #[arg(long, short, env = "MPE_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// The endpoint (tenant) [default: the one at the root]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) endpoint: Option<String>,
+    /// Open the address in this account's browser, beside printing it
+    #[arg(long)]
+    pub(crate) open: bool,
+    /// How long to wait for the browser to come back
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration)]
+    pub(crate) wait: Duration,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct LogoutArgs {
+    /// The server: its name in the configuration, or without one its address
+    #[arg(value_name = "SERVER")]
+    pub(crate) server: String,
+    /// A configuration file: .toml, .yaml or .json
+    #[arg(long, short, env = "MPE_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// The endpoint (tenant) [default: the one at the root]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) endpoint: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]

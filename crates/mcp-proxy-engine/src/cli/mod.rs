@@ -11,6 +11,7 @@ mod import;
 #[cfg(feature = "lambda")]
 mod lambda;
 mod logging;
+mod login;
 mod metrics;
 mod output;
 mod reload;
@@ -72,6 +73,8 @@ async fn dispatch(args: Args) -> Result<Exit, Failure> {
         Command::Import(args) => import::run(&args),
         #[cfg(feature = "lambda")]
         Command::Lambda(args) => lambda::run(args, &log).await,
+        Command::Login(args) => login::log_in(args, &log).await,
+        Command::Logout(args) => login::log_out(args, &log).await,
         Command::Openapi(args) => documents::openapi(args, &log).await,
         Command::Serve(args) => serve::run(args, &log).await,
         Command::Stdio(args) => stdio::run(args, &log).await,

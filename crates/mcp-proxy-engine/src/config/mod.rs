@@ -4,6 +4,8 @@
 //! tree to types (`de`, `shape`, `values`), types to what engine and gateway take (`resolve`). Every station reports
 //! all it finds as [`Problem`]s with file, line, column and key.
 
+mod auth;
+mod authorization;
 mod de;
 mod expand;
 mod node;
@@ -23,6 +25,7 @@ use std::cell::RefCell;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+pub use auth::{GrantKind, IdentityProvider, ServerAuth};
 pub use node::Position;
 pub use problem::{ConfigError, Problem};
 pub use read::Format;
@@ -150,7 +153,7 @@ impl Source {
         let at = Position { line: 1, column: 1 };
         Self {
             config,
-            file: "<configuration>".to_owned(),
+            file: NO_FILE.to_owned(),
             base: PathBuf::new(),
             format: Format::Toml,
             variables: Vec::new(),
@@ -173,6 +176,22 @@ impl Source {
             key: path.to_string(),
             message: message.into(),
         });
+    }
+}
+
+/// What stands for the file's name where there is none.
+const NO_FILE: &str = "<configuration>";
+
+impl Source {
+    /// Whether it was read from a file.
+    fn is_from_file(&self) -> bool {
+        self.file != NO_FILE
+    }
+
+    /// Where logins at servers are kept; `None` where there is no place for them.
+    pub fn token_store(&self) -> Option<PathBuf> {
+        let given = self.config.token_store.as_ref().map(|folder| self.base.join(folder));
+        given.or_else(crate::login::default_folder)
     }
 }
 

@@ -347,7 +347,7 @@ impl Source {
         config
     }
 
-    fn pem(&mut self, path: &KeyPath, file: &Path) -> Option<Vec<u8>> {
+    pub(super) fn pem(&mut self, path: &KeyPath, file: &Path) -> Option<Vec<u8>> {
         let file = self.base.join(file);
         match std::fs::read(&file) {
             Ok(bytes) if bytes.windows(11).any(|window| window == b"-----BEGIN ") => Some(bytes),

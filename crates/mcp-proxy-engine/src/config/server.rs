@@ -2,7 +2,6 @@
 
 use http::{HeaderName, HeaderValue, Uri};
 use indexmap::IndexMap;
-use mpe_engine::upstream::ClientCredentials;
 use mpe_engine::{Target, UpstreamConfig};
 use mpe_mcp_protocol::version::ProtocolVersion;
 use mpe_transport::{PoolConfig, Wire};
@@ -10,7 +9,7 @@ use mpe_transport::{PoolConfig, Wire};
 use super::Source;
 use super::node::KeyPath;
 use super::resolve::{face_limits, limits, set};
-use super::shape::{Breaker, ClientAuth, Endpoint, Era, InternalMcp, Retry, Server, ServerKind, Start};
+use super::shape::{Breaker, Endpoint, Era, InternalMcp, Retry, Server, ServerKind, Start};
 use super::values::{Count, Secret, Span};
 
 /// The server made of `internal_mcp`.
@@ -71,7 +70,10 @@ impl Source {
             let (Some(target), false) = (target, server.disabled) else {
                 continue;
             };
-            upstreams.push(upstream(key, target, server, pool));
+            let authorization = self.authorization(&path.key("auth"), key, server, &target);
+            let mut upstream = upstream(key, target, server, pool);
+            upstream.authorization = authorization;
+            upstreams.push(upstream);
         }
         if let Some(internal) = &tenant.internal_mcp {
             let path = path.key("internal_mcp");
@@ -295,7 +297,6 @@ pub(super) fn upstream(key: &str, target: Target, server: &Server, pool: &PoolCo
     upstream.timeout = server.timeout.map_or(pool.request_timeout, |span| span.get());
     set(&mut upstream.refresh, server.refresh.map(Span::get));
     upstream.era = era(server.era);
-    upstream.credentials = server.auth.as_ref().map(credentials);
     upstream.process.idle_stop = server.idle_stop.map(Span::get);
     if server.start == Some(Start::OnDemand) {
         upstream.process.start = mpe_engine::Start::OnDemand;
@@ -314,13 +315,6 @@ pub(super) fn upstream(key: &str, target: Target, server: &Server, pool: &PoolCo
         upstream.limits = limits(given, true);
     }
     upstream
-}
-
-fn credentials(auth: &ClientAuth) -> ClientCredentials {
-    let mut credentials =
-        ClientCredentials::new(auth.client_id.as_str(), auth.client_secret.secret().clone());
-    credentials.scope.clone_from(&auth.scope);
-    credentials
 }
 
 fn era(era: Era) -> mpe_engine::Era {

@@ -8,6 +8,7 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::auth::ServerAuth;
 use super::values::{Count, Secret, Size, Span};
 
 /// A whole configuration: how the process behaves, and what the default endpoint is.
@@ -103,6 +104,10 @@ pub struct Config {
     /// How long a stop waits for what is under way. Default: 30 s.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drain: Option<Span>,
+    /// The folder that logins at servers are kept in, relative to this file. Default: `mcp-proxy-engine/logins` in the
+    /// account's folder for state (`XDG_STATE_HOME`, else `~/.local/state`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_store: Option<PathBuf>,
     /// What is logged, to standard error.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log: Option<Log>,
@@ -179,9 +184,10 @@ pub struct Server {
     /// Sent with every request.
     #[serde(skip_serializing_if = "IndexMap::is_empty")]
     pub headers: IndexMap<String, Secret>,
-    /// Get tokens for it from its authorization server (OAuth 2.1 client credentials). Default: send `headers` only.
+    /// How to get tokens for it (OAuth 2.1). Default: those of a login, once somebody has run `login`; none where `headers`
+    /// hold an `Authorization`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub auth: Option<ClientAuth>,
+    pub auth: Option<ServerAuth>,
     /// How it is reached. Default: by whichever of `url` and `command` is there.
     #[serde(rename = "type", alias = "transport", skip_serializing_if = "Option::is_none")]
     pub kind: Option<ServerKind>,
@@ -244,19 +250,6 @@ pub struct Server {
     /// What may go on at once with this server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
-}
-
-/// Who we are at a server's authorization server, which the server's own challenge names.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ClientAuth {
-    /// The client's id.
-    pub client_id: String,
-    /// Its secret.
-    pub client_secret: Secret,
-    /// The scope to ask for. Default: what the server's challenge names, else what its metadata list.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scope: Option<String>,
 }
 
 /// An AWS Lambda function that is an MCP server.

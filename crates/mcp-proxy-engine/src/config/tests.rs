@@ -165,14 +165,23 @@ fn an_internal_server_with_a_template_makes_endpoints_on_demand() {
     assert!(problems(twice, Format::Yaml).contains("internal_mcp.bearer_token: is sent as `Authorization`"));
 }
 
+/// How the only server of a configuration is authorized at.
+fn authorization(server: &str) -> Option<mpe_engine::upstream::Authorization> {
+    let text = format!("token_store: /logins\nmcp_servers: {{a: {server}}}\n");
+    load(&text, Format::Yaml).unwrap().endpoints[0].upstreams[0].authorization.clone()
+}
+
 #[test]
 fn a_server_s_tokens_are_got_with_the_client_s_credentials() {
-    let text = "[mcp_servers.a]\nurl = \"https://a.example.com/mcp\"\n\
-                auth = { client_id = \"us\", client_secret = \"${TOKEN}\", scope = \"tools\" }";
-    let settings = load(text, Format::Toml).unwrap();
-    let credentials = settings.endpoints[0].upstreams[0].credentials.as_ref().unwrap();
-    assert_eq!((credentials.client_id.as_str(), credentials.scope.as_deref()), ("us", Some("tools")));
-    assert_eq!(secrecy::ExposeSecret::expose_secret(&credentials.client_secret), "t0ps3cret-token");
+    use mpe_engine::upstream::{Client, Grant};
+
+    let how = authorization(
+        "{url: 'https://a/mcp', auth: {client_id: us, client_secret: '${TOKEN}', scope: tools}}",
+    );
+    let how = how.unwrap();
+    let client = Client::with_secret("us", secrecy::SecretString::from("t0ps3cret-token"));
+    assert_eq!(how.grant, Grant::ClientCredentials(client));
+    assert_eq!(how.scope.as_deref(), Some("tools"));
 
     let twice = "mcp_servers: {a: {url: \"http://h/x\", auth: {client_id: b, client_secret: c}, \
                  headers: {Authorization: d}}}";
@@ -181,6 +190,59 @@ fn a_server_s_tokens_are_got_with_the_client_s_credentials() {
     assert!(
         problems(misplaced, Format::Yaml).contains("mcp_servers.a.auth: belongs to a server with a `url`")
     );
+}
+
+#[test]
+fn a_login_is_used_wherever_nothing_else_is_said() {
+    use mpe_engine::upstream::Grant;
+
+    for server in [
+        "{url: 'https://a/mcp'}",
+        "{url: 'https://a/mcp', auth: {}}",
+        "{url: 'https://a/mcp', auth: {client_id: b}}",
+    ] {
+        let how = authorization(server).unwrap();
+        let Grant::AuthorizationCode(code) = &how.grant else { panic!("{how:?}") };
+        assert_eq!(code.store.name(), "/logins");
+        let hint = code.person.available().unwrap_err();
+        assert!(hint.contains("run `mcp-proxy-engine login a --config "), "{hint}");
+        // Reading the file again changes nothing for the engine.
+        assert_eq!(authorization(server).unwrap(), how);
+    }
+    assert!(authorization("{url: 'https://a/mcp', headers: {authorization: b}}").is_none());
+    assert!(authorization("{command: run}").is_none());
+}
+
+#[test]
+fn what_a_grant_lacks_or_cannot_use_is_named() {
+    for (auth, expected) in [
+        ("{grant: client-credentials, client_id: a}", "needs `client_secret` or `private_key`"),
+        ("{client_secret: a}", "needs `client_id` beside the secret"),
+        ("{client_id: a, client_secret: b, private_key: c}", "has both a secret and a key"),
+        ("{client_id: a, private_key: b}", "auth.private_key: expected a private key in PEM"),
+        (
+            "{client_id: a, private_key_file: /nowhere.pem}",
+            "auth.private_key_file: /nowhere.pem cannot be read",
+        ),
+        ("{grant: jwt-bearer, client_id: a}", "needs `assertion_file` or `assertion`"),
+        ("{grant: jwt-bearer, assertion: a}", "needs a `client_id`"),
+        ("{grant: enterprise, client_id: a}", "needs an `identity_provider`"),
+        (
+            "{grant: enterprise, client_id: a, identity_provider: {token_endpoint: 'x:y', client_id: b, id_token: c}}",
+            "auth.identity_provider.token_endpoint: expected an absolute address",
+        ),
+        (
+            "{client_id: a, client_secret: b, redirect_port: 1}",
+            "redirect_port: belongs to the grant `authorization-code`",
+        ),
+        ("{assertion: b}", "assertion: belongs to the grant `jwt-bearer`"),
+        ("{client_metadata_url: 'http://a/b'}", "client_metadata_url: expected an https address with a path"),
+        ("{issuer: nobody}", "auth.issuer: expected an absolute address"),
+    ] {
+        let text = format!("token_store: /logins\nmcp_servers: {{a: {{url: 'https://a/', auth: {auth}}}}}\n");
+        let message = problems(&text, Format::Yaml);
+        assert!(message.contains(expected), "{auth}: {message}");
+    }
 }
 
 #[test]

@@ -142,7 +142,7 @@ fn launch(
 
 /// The proxies that the usual environment variables name, in either case. Loopback addresses are never proxied: nothing
 /// else could reach this machine's own servers.
-fn proxies(variable: &dyn Fn(&str) -> Option<String>) -> Result<ProxyConfig, Error> {
+pub(crate) fn proxies(variable: &dyn Fn(&str) -> Option<String>) -> Result<ProxyConfig, Error> {
     let either = |name: &str| variable(&name.to_ascii_lowercase()).or_else(|| variable(name));
     let exceptions = either("NO_PROXY").unwrap_or_default();
     let exceptions = format!("{exceptions},localhost,127.0.0.1,::1");

@@ -28,6 +28,7 @@ use crate::demo::Demo;
 
 pub use answer::Answer;
 pub use builder::McpProxyEngineBuilder;
+pub(crate) use builder::proxies;
 pub use error::{Error, ErrorKind};
 
 /// One engine in front of any number of MCP servers, with every face. Cheap to clone.

@@ -4,6 +4,7 @@
 mod commands;
 #[cfg(feature = "yaml")]
 mod examples;
+mod login;
 mod serve;
 
 use assert_cmd::Command;
