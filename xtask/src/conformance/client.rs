@@ -44,7 +44,7 @@ pub(super) fn run(given: &Given, revisions: &[&str]) -> anyhow::Result<Vec<Strin
             let out = results.join(format!("{revision}-{mode}"));
             let run = Run { suite: &suite, driver: format!("{driver}{flag}"), revision, out: &out };
             let outcomes = run.all(&scenarios, n_jobs.max(1))?;
-            let contradictions = expected.settle(&outcomes, revision, mode);
+            let contradictions = expected.settle(outcomes, revision, mode);
             lost.extend(contradictions.into_iter().map(|what| format!("client: {what}")));
         }
     }
@@ -69,7 +69,7 @@ impl Run<'_> {
             for _ in 0..n_jobs {
                 scope.spawn(|| {
                     while let Some(at) = { waiting.lock().expect("nothing panics here").pop_front() } {
-                        let outcome = self.one(&scenarios[at].name);
+                        let outcome = self.one(&scenarios[at]);
                         done.lock().expect("nothing panics here").push((at, outcome));
                     }
                 });
@@ -80,10 +80,10 @@ impl Run<'_> {
         done.into_iter().map(|(at, outcome)| Ok((scenarios[at].clone(), outcome?))).collect()
     }
 
-    fn one(&self, scenario: &str) -> anyhow::Result<Faults> {
-        let out = self.out.join(scenario.replace('/', "_"));
+    fn one(&self, scenario: &Scenario) -> anyhow::Result<Faults> {
+        let out = self.out.join(scenario.name.replace('/', "_"));
         let mut command = self.suite.client(&self.driver, scenario, self.revision, &out);
-        let ran = command.output().with_context(|| format!("cannot run the scenario {scenario}"))?;
+        let ran = command.output().with_context(|| format!("cannot run the scenario {}", scenario.name))?;
         let mut printed = String::from_utf8_lossy(&ran.stdout).into_owned();
         printed.push_str(&String::from_utf8_lossy(&ran.stderr));
         std::fs::create_dir_all(&out)?;

@@ -60,10 +60,22 @@ impl Suite {
     }
 
     /// Runs one scenario; what it found goes below `out`.
-    pub(super) fn client(&self, driver: &str, scenario: &str, revision: &str, out: &Path) -> Process {
+    pub(super) fn client(&self, driver: &str, scenario: &Scenario, revision: &str, out: &Path) -> Process {
         let mut command = self.node.command("node_modules/@modelcontextprotocol/conformance/dist/index.js");
-        command.args(["client", "--command", driver, "--scenario", scenario, "--spec-version", revision]);
+        command.args([
+            "client",
+            "--command",
+            driver,
+            "--scenario",
+            &scenario.name,
+            "--spec-version",
+            revision,
+        ]);
         command.args(["--timeout", TIMEOUT_MS, "-o"]).arg(out);
+        if scenario.not_scored.is_some() {
+            // Extensions are on no revision's time line.
+            command.arg("--force");
+        }
         command
     }
 }

@@ -30,6 +30,8 @@ struct Entry {
     mode: Option<String>,
     /// Only a run with `--all` looks at it.
     is_not_scored: bool,
+    /// Only a skipped check is excused, whose fault holds this text; `None`: the scenario fails.
+    skipped: Option<String>,
     reason: String,
 }
 
@@ -124,20 +126,38 @@ impl Expected {
                 bail!("`{scenario}` needs a reason");
             }
             let is_not_scored = entry["not_scored"] == true;
-            let (revision, mode) = (text("revision"), text("mode"));
-            entries.push(Entry { scenario, revision, mode, is_not_scored, reason });
+            let (revision, mode, skipped) = (text("revision"), text("mode"), text("skipped"));
+            entries.push(Entry { scenario, revision, mode, is_not_scored, skipped, reason });
         }
         Ok(Self { entries })
     }
 
     /// Why this scenario is known to fail here.
     pub(super) fn reason(&self, scenario: &str, revision: &str, mode: &str) -> Option<&str> {
-        let applies = |entry: &&Entry| {
+        let mut known = self.about(scenario, revision, mode).filter(|entry| entry.skipped.is_none());
+        known.next().map(|entry| entry.reason.as_str())
+    }
+
+    /// What is known of this scenario here.
+    fn about(&self, scenario: &str, revision: &str, mode: &str) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(move |entry| {
             entry.scenario == scenario
                 && entry.revision.as_deref().is_none_or(|only| only == revision)
                 && entry.mode.as_deref().is_none_or(|only| only == mode)
-        };
-        self.entries.iter().find(applies).map(|entry| entry.reason.as_str())
+        })
+    }
+
+    /// Takes out what may be skipped; returns the excuses that nothing made use of.
+    fn excuse(&self, faults: &mut Faults, scenario: &str, revision: &str, mode: &str) -> Vec<String> {
+        let mut unused = Vec::new();
+        for excuse in self.about(scenario, revision, mode).filter_map(|entry| entry.skipped.as_deref()) {
+            let before = faults.len();
+            faults.retain(|fault| !(fault.starts_with("SKIPPED") && fault.contains(excuse)));
+            if faults.len() == before {
+                unused.push(format!("{scenario} skips no {excuse:?} ({revision} {mode})"));
+            }
+        }
+        unused
     }
 
     /// What contradicts the list in a run that lost these scenarios: one that is not on it, or an entry for this revision
@@ -163,7 +183,16 @@ impl Expected {
 
     /// Prints one run's count and every scenario that did not pass; returns what contradicts the list: a failure that
     /// is not on it, or an entry that passes.
-    pub(super) fn settle(&self, outcomes: &[(Scenario, Faults)], revision: &str, mode: &str) -> Vec<String> {
+    pub(super) fn settle(
+        &self,
+        mut outcomes: Vec<(Scenario, Faults)>,
+        revision: &str,
+        mode: &str,
+    ) -> Vec<String> {
+        let mut contradictions = Vec::new();
+        for (scenario, faults) in &mut outcomes {
+            contradictions.extend(self.excuse(faults, &scenario.name, revision, mode));
+        }
         let count = |is_scored: bool| {
             let of_kind: Vec<_> =
                 outcomes.iter().filter(|(one, _)| one.not_scored.is_none() == is_scored).collect();
@@ -173,8 +202,7 @@ impl Expected {
         println!(
             "client {revision} {mode}: {passed}/{all} required scenarios passed; not scored: {also}/{more}"
         );
-        let mut contradictions = Vec::new();
-        for (scenario, faults) in outcomes {
+        for (scenario, faults) in &outcomes {
             let name = scenario.name.as_str();
             let kind = scenario.not_scored.as_deref().map(|kind| format!(" ({kind})")).unwrap_or_default();
             match (faults.is_empty(), self.reason(name, revision, mode)) {

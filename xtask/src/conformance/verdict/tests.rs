@@ -56,10 +56,28 @@ fn unlisted_failures_and_stale_entries_both_contradict_the_list() {
         let scenario = Scenario { name: name.to_owned(), not_scored: None };
         (scenario, faults.iter().map(|fault| (*fault).to_owned()).collect())
     };
-    let outcomes = [outcome("known", &["bad"]), outcome("stale", &[]), outcome("new", &["bad"])];
-    let contradictions = expected.settle(&outcomes, "2026-07-28", "auto");
+    let outcomes = || vec![outcome("known", &["bad"]), outcome("stale", &[]), outcome("new", &["bad"])];
+    let contradictions = expected.settle(outcomes(), "2026-07-28", "auto");
     assert_eq!(contradictions, ["stale passes (2026-07-28 auto)", "new (2026-07-28 auto)"]);
     // The other mode has no excuse.
-    assert_eq!(expected.settle(&outcomes, "2026-07-28", "pinned").len(), 3);
+    assert_eq!(expected.settle(outcomes(), "2026-07-28", "pinned").len(), 3);
     assert!(Expected::parse(r#"[{"scenario":"a"}]"#).is_err());
+}
+
+#[test]
+fn an_excuse_is_for_skipped_checks_only_and_must_be_used() {
+    let list = r#"[{"scenario":"a","skipped":"initialize","reason":"why"}]"#;
+    let expected = Expected::parse(list).unwrap();
+    let settle = |faults: &[&str]| {
+        let faults = faults.iter().map(|fault| (*fault).to_owned()).collect();
+        expected.settle(
+            vec![(Scenario { name: "a".to_owned(), not_scored: None }, faults)],
+            "2026-07-28",
+            "auto",
+        )
+    };
+    assert!(settle(&["SKIPPED x: no initialize", "SKIPPED x: no initialized either"]).is_empty());
+    assert_eq!(settle(&["SKIPPED x: no initialize", "SKIPPED x: no tools/call"]).len(), 1);
+    assert_eq!(settle(&["FAILURE x: no initialize"]).len(), 2);
+    assert_eq!(settle(&[]).len(), 1);
 }
