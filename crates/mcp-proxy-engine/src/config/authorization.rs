@@ -151,7 +151,7 @@ impl Source {
 
     /// A person's grant, used and renewed; it is given elsewhere.
     fn code(&self, key: &str, server: &Server) -> Option<AuthorizationCode> {
-        let store = FileTokenStore::new(self.token_store()?);
+        let store = FileTokenStore::new(self.logins.clone()?);
         let command = match (self.is_from_file(), &server.url) {
             (false, Some(url)) => format!("mcp-proxy-engine login {url}"),
             _ => format!("mcp-proxy-engine login {key} --config {}", self.file),

@@ -53,6 +53,8 @@ pub struct Source {
     /// What decoding had to cut out; with it every problem that only follows from the cut is silent.
     cut: Vec<KeyPath>,
     problems: Vec<Problem>,
+    /// Where logins are kept, while settings are made.
+    logins: Option<PathBuf>,
     #[cfg(feature = "lambda")]
     aws: resolve::Aws,
 }
@@ -122,6 +124,7 @@ impl Source {
             variables: Vec::new(),
             cut: Vec::new(),
             problems: Vec::new(),
+            logins: None,
             #[cfg(feature = "lambda")]
             aws: resolve::Aws::default(),
         };
@@ -160,6 +163,7 @@ impl Source {
             tree: Node { at, value: node::Value::Map(Vec::new()) },
             cut: Vec::new(),
             problems: Vec::new(),
+            logins: None,
             #[cfg(feature = "lambda")]
             aws: resolve::Aws::default(),
         }

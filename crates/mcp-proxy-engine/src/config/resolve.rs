@@ -79,6 +79,7 @@ impl Source {
     /// # Errors
     /// Every problem of the configuration, of form and of meaning, in the order of the file.
     pub fn settings(mut self) -> Result<Settings, ConfigError> {
+        self.logins = self.token_store();
         let config = std::mem::take(&mut self.config);
         let settings = self.resolve(&config);
         if self.problems.is_empty() { Ok(settings) } else { Err(ConfigError::new(self.problems)) }
