@@ -13,6 +13,9 @@ use crate::upstream::Upstream;
 use crate::upstream::testing::{Peer, Reply, Seen, answer, json_answer};
 use crate::upstream::{HttpTarget, HttpUpstream, UpstreamError, UpstreamReply, testing};
 
+/// What a server says to a token and a method: nothing, or status and challenge.
+type Judge = Box<dyn Fn(Option<&str>, &str) -> Option<(u16, String)> + Send>;
+
 /// How the world is.
 pub(super) struct Laws {
     /// `resource` of the server's metadata, by its path.
@@ -33,7 +36,7 @@ pub(super) struct Laws {
     /// The error that a token endpoint answers a grant with.
     pub(super) refuses: Option<(&'static str, &'static str)>,
     /// What the server says to a token (`t1`, `t2`, …) and a method: nothing, or status and challenge.
-    pub(super) judge: Box<dyn Fn(Option<&str>, &str) -> Option<(u16, String)> + Send>,
+    pub(super) judge: Judge,
     /// The refresh token that is good.
     pub(super) refresh_token: String,
     n_tokens: usize,
@@ -189,10 +192,13 @@ impl Laws {
 /// The parameters of an authorization URL, or of what comes back.
 pub(super) type Parameters = HashMap<String, String>;
 
+/// What a person changes of an answer on its way.
+type Reaction = Box<dyn Fn(&Parameters, &mut Parameters) + Send + Sync>;
+
 /// A person, who remembers every authorization URL and answers as told.
 pub(super) struct Someone {
     pub(super) asked: Mutex<Vec<Parameters>>,
-    reply: Box<dyn Fn(&Parameters, &mut Parameters) + Send + Sync>,
+    reply: Reaction,
 }
 
 impl Someone {
