@@ -10,14 +10,13 @@ use serde_json::value::RawValue;
 use crate::SchemaViolation;
 use crate::coerce::{Reader, coerce, coerce_segment, quoted};
 use crate::local::{escape, follow};
-use crate::operation::{Location, Operation, Parameter};
+use crate::operation::{Given, Location, Operation, Parameter};
 use crate::query::tree;
 
 /// See [`Operation::arguments`].
 pub(crate) fn assemble(
     operation: &Operation,
-    path: &[(String, String)],
-    query: &[(String, String)],
+    given: &Given<'_>,
     body: Option<&RawValue>,
 ) -> Result<Box<RawValue>, Vec<SchemaViolation>> {
     let mut violations = Vec::new();
@@ -29,9 +28,10 @@ pub(crate) fn assemble(
 
     let mut added = Vec::new();
     let reader = Reader::new(operation.tool.input_schema());
-    from_path(&reader, operation, path, &mut added, &mut violations);
-    from_query(&reader, operation, query, &mut added, &mut violations);
+    from_path(&reader, operation, given.path, &mut added, &mut violations);
+    from_query(&reader, operation, given.query, &mut added, &mut violations);
     refuse_conflicts(&members, &added, &mut violations);
+    from_headers(&reader, operation, given.headers, &members, &mut added, &mut violations);
     require(operation, &members, &added, &mut violations);
     if !violations.is_empty() {
         return Err(violations);
@@ -99,13 +99,52 @@ fn from_query(
     }
 }
 
+fn from_headers(
+    reader: &Reader<'_>,
+    operation: &Operation,
+    headers: &[(String, String)],
+    members: &[Member],
+    added: &mut Vec<Member>,
+    violations: &mut Vec<SchemaViolation>,
+) {
+    for parameter in operation.parameters.iter().filter(|parameter| parameter.location == Location::Header) {
+        let header = parameter.header.as_deref().unwrap_or_default();
+        let mut given = headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(header));
+        let Some((_, text)) = given.next() else { continue };
+        let at = format!("/{}", escape(&parameter.name));
+        if given.next().is_some() {
+            violations.push(SchemaViolation::new(at, format!("the header {header} stands there twice")));
+            continue;
+        }
+        let json = match coerce_segment(reader, &parameter.schema, text, &at) {
+            Ok(json) => json,
+            Err(more) => {
+                violations.extend(more);
+                continue;
+            }
+        };
+        match added.iter().chain(members).find(|(name, _)| *name == parameter.name) {
+            None => added.push((parameter.name.clone(), json)),
+            Some((_, other)) if is_equal(other, &json) => {}
+            Some(_) => {
+                violations.push(SchemaViolation::new(at, format!("the header {header} says something else")));
+            }
+        }
+    }
+}
+
+fn is_equal(one: &str, other: &str) -> bool {
+    let read = |text: &str| serde_json::from_str::<Value>(text).ok();
+    one == other || read(one).is_some_and(|one| Some(one) == read(other))
+}
+
 fn parameter<'a>(operation: &'a Operation, location: Location, name: &str) -> Option<&'a Parameter> {
     operation.parameters.iter().find(|parameter| parameter.location == location && parameter.name == name)
 }
 
 /// The schema of query names that are no parameter, where the tool says that it takes further members.
 fn further<'a>(operation: &Operation, root: &'a Value) -> Option<&'a Value> {
-    if operation.parameters.is_empty() {
+    if operation.parameters.iter().all(is_header) {
         return None;
     }
     let schema = follow(root, root).get("additionalProperties")?;
@@ -119,7 +158,7 @@ fn unknown(operation: &Operation, at: String) -> SchemaViolation {
         .filter(|parameter| parameter.location == Location::Query)
         .map(|parameter| parameter.name.as_str())
         .collect();
-    let message = if operation.parameters.is_empty() {
+    let message = if operation.parameters.iter().all(is_header) {
         "this operation takes its arguments in the body, not in the query".to_owned()
     } else if names.is_empty() {
         "this operation takes nothing in the query".to_owned()
@@ -127,6 +166,10 @@ fn unknown(operation: &Operation, at: String) -> SchemaViolation {
         format!("no such query parameter; expected one of: {}", names.join(", "))
     };
     SchemaViolation::new(at, message)
+}
+
+fn is_header(parameter: &Parameter) -> bool {
+    parameter.location == Location::Header
 }
 
 fn refuse_repeated(members: &[Member], violations: &mut Vec<SchemaViolation>) {
@@ -167,6 +210,7 @@ fn require(
             let place = match parameter.location {
                 Location::Path => "path",
                 Location::Query => "query",
+                Location::Header => "headers",
             };
             violations.push(SchemaViolation::new(at, format!("required, and missing in the {place}")));
         }

@@ -15,9 +15,11 @@ mod operation;
 mod operations;
 mod path;
 mod query;
+mod result;
 
 pub use check::{MAX_VIOLATIONS, SchemaViolation, Validator};
 pub use error::{SchemaError, SchemaErrorKind};
 pub use mapping::response_schema;
 pub use operation::{Location, Method, Operation, Operations, Parameter, ResponseMapping};
 pub use path::{MAX_TEMPLATE_BYTES, PathTemplate, Segment};
+pub use result::{Media, MediaContent, ResultValue};

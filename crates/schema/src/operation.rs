@@ -18,23 +18,35 @@ pub enum Method {
 /// Where a parameter stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Location {
+    /// In a header: an argument that the tool annotates with `x-mcp-header`. It may stand elsewhere too, if it says the same there.
+    Header,
     /// In the path.
     Path,
     /// In the query.
     Query,
 }
 
-/// One path or query parameter.
+/// One path, query or header parameter.
 #[derive(Clone, Debug)]
 pub struct Parameter {
     /// The argument's name.
     pub name: String,
     /// Where it stands.
     pub location: Location,
+    /// The header's name, for a parameter in a header.
+    pub header: Option<String>,
     /// Whether it must be there.
     pub required: bool,
     /// The argument's JSON Schema; its local references are relative to the tool's `inputSchema`.
     pub schema: Value,
+}
+
+/// What a request says beside its body, all decoded: pairs of name and text.
+#[derive(Clone, Copy)]
+pub(crate) struct Given<'a> {
+    pub(crate) path: &'a [(String, String)],
+    pub(crate) query: &'a [(String, String)],
+    pub(crate) headers: &'a [(String, String)],
 }
 
 /// One tool as one REST request.
@@ -50,7 +62,7 @@ pub struct Operation {
     pub method: Method,
     /// Where it is served.
     pub path: PathTemplate,
-    /// Path and query parameters.
+    /// Path, query and header parameters.
     pub parameters: Vec<Parameter>,
     /// The response's JSON Schema: `response_mappings`, else `outputSchema`, else `None`.
     pub response: Option<Value>,
@@ -92,6 +104,21 @@ impl Operation {
         query: &[(String, String)],
         body: Option<&RawValue>,
     ) -> Result<Box<RawValue>, Vec<SchemaViolation>> {
-        arguments::assemble(self, path, query, body)
+        self.arguments_with_headers(path, query, &[], body)
+    }
+
+    /// As [`Operation::arguments`], with the headers of the request whose names begin with `Mcp-Param-`. A header is the argument where
+    /// nothing else gives it; where something does, both must say the same.
+    ///
+    /// # Errors
+    /// As [`Operation::arguments`].
+    pub fn arguments_with_headers(
+        &self,
+        path: &[(String, String)],
+        query: &[(String, String)],
+        headers: &[(String, String)],
+        body: Option<&RawValue>,
+    ) -> Result<Box<RawValue>, Vec<SchemaViolation>> {
+        arguments::assemble(self, &Given { path, query, headers }, body)
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
+use mpe_mcp_protocol::header::MirroredParams;
 use mpe_mcp_protocol::tool::Tool;
 use serde_json::Value;
 
@@ -101,7 +102,7 @@ fn own(tool: &Tool, tag: &str) -> Operation {
         tag: tag.to_owned(),
         method: Method::Post,
         path: PathTemplate::of_tool(tool.name()),
-        parameters: Vec::new(),
+        parameters: in_headers(tool, &[]),
         response: tool.output_schema().cloned(),
         mapped: false,
     }
@@ -115,7 +116,8 @@ fn mapped(
     let path = &mapping.path;
     let (tool, tag) = tool_of(path, tools)?;
     refuse_taken(path)?;
-    let parameters = parameters(path, tool)?;
+    let mut parameters = parameters(path, tool)?;
+    parameters.extend(in_headers(tool, &path.variables().collect::<Vec<_>>()));
     let response = match response_schema(&mapping.response) {
         Ok(schema) => Some(schema),
         Err(error) => {
@@ -188,6 +190,7 @@ fn parameters(path: &PathTemplate, tool: &Tool) -> Result<Vec<Parameter>, Schema
         parameters.push(Parameter {
             name: (*name).to_owned(),
             location: Location::Path,
+            header: None,
             required: true,
             schema: (*schema).clone(),
         });
@@ -199,11 +202,33 @@ fn parameters(path: &PathTemplate, tool: &Tool) -> Result<Vec<Parameter>, Schema
         parameters.push(Parameter {
             name: name.to_owned(),
             location: Location::Query,
+            header: None,
             required: required.contains(&name),
             schema: schema.clone(),
         });
     }
     Ok(parameters)
+}
+
+/// The arguments that a header may give: those annotated with `x-mcp-header` at the top, but for those in the path. A tool whose annotations
+/// break a rule has none.
+fn in_headers(tool: &Tool, variables: &[&str]) -> Vec<Parameter> {
+    let root = tool.input_schema();
+    let Ok(mirrored) = MirroredParams::of(root) else { return Vec::new() };
+    let mut parameters = Vec::new();
+    for param in mirrored.iter() {
+        let [name] = param.path.as_slice() else { continue };
+        let schema = root.get("properties").and_then(|properties| properties.get(name));
+        let Some(schema) = schema.filter(|_| !variables.contains(&name.as_str())) else { continue };
+        parameters.push(Parameter {
+            name: name.clone(),
+            location: Location::Header,
+            header: Some(format!("Mcp-Param-{}", param.header)),
+            required: false,
+            schema: schema.clone(),
+        });
+    }
+    parameters
 }
 
 /// Takes a mapped operation in, unless an earlier one answers the same requests. `taken` holds the path of each method and shape.

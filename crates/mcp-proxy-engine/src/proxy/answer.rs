@@ -45,10 +45,10 @@ impl Answer {
     }
 
     /// The answer as one value, the one that REST and GraphQL show too: `structuredContent` where there is any; else
-    /// the text of a lone text block, read as JSON where it is a JSON object or array; else the content blocks.
+    /// the text of a lone text block, read as JSON where it is JSON; else the content blocks.
     pub fn value(&self) -> Value {
-        let value = mpe_schema::graphql::result_value(self.raw());
-        value.and_then(|value| serde_json::from_str(value.get()).ok()).unwrap_or(Value::Null)
+        let value = mpe_schema::ResultValue::of(self.raw()).into_json();
+        serde_json::from_str(value.get()).unwrap_or(Value::Null)
     }
 
     /// The text blocks, one a line; `None` when a block is no text, or when there is none.

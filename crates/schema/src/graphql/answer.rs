@@ -5,8 +5,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::FieldError;
+use crate::ResultValue;
 
-/// The members of a `CallToolResult` that an answer is made of.
+/// The members of a `CallToolResult` that tell of a failure.
 #[derive(Deserialize)]
 struct Parts<'a> {
     #[serde(borrow, default)]
@@ -17,36 +18,6 @@ struct Parts<'a> {
     is_error: bool,
 }
 
-/// A content block, as far as it may be a text.
-#[derive(Deserialize)]
-struct Block<'a> {
-    #[serde(rename = "type")]
-    kind: String,
-    #[serde(default)]
-    text: Option<String>,
-    #[serde(borrow, default)]
-    resource: Option<&'a RawValue>,
-}
-
-/// An embedded resource, as far as it may be a text.
-#[derive(Deserialize)]
-struct Resource {
-    #[serde(default)]
-    text: Option<String>,
-    #[serde(default, rename = "mimeType")]
-    media_type: Option<String>,
-}
-
-/// The one JSON value that a tool's result stands for, with its bytes.
-///
-/// `structuredContent` where there is one. Else the text of a lone text block (or of a lone resource without a media type): as JSON
-/// when all of it is JSON, as a string when not. Else the envelope `{"content":[…]}` with the blocks as the server wrote them. `None`
-/// when `result` is no `CallToolResult`.
-pub fn result_value(result: &RawValue) -> Option<Box<RawValue>> {
-    let parts: Parts<'_> = serde_json::from_str(result.get()).ok()?;
-    value_of(&parts)
-}
-
 /// The value of a field, or its error when the tool reported one.
 pub(super) fn field_value(result: &RawValue) -> Result<Box<RawValue>, Error> {
     let parts: Parts<'_> = serde_json::from_str(result.get()).map_err(|error| {
@@ -55,9 +26,7 @@ pub(super) fn field_value(result: &RawValue) -> Result<Box<RawValue>, Error> {
     if parts.is_error {
         return Err(tool_failed(&parts));
     }
-    value_of(&parts).ok_or_else(|| {
-        coded("UPSTREAM_PROTOCOL_ERROR", "the server's answer has neither content nor structuredContent")
-    })
+    Ok(ResultValue::of(result).into_json())
 }
 
 /// An error whose `extensions` hold a code.
@@ -82,37 +51,9 @@ pub(super) fn raw(json: &RawValue) -> Value {
     async_graphql::to_value(json).expect("raw JSON is one string to the serializer")
 }
 
-fn value_of(parts: &Parts<'_>) -> Option<Box<RawValue>> {
-    if let Some(structured) = parts.structured.filter(|raw| raw.get() != "null") {
-        return Some(structured.to_owned());
-    }
-    let content = parts.content?;
-    let Some(text) = lone_text(content) else {
-        return RawValue::from_string(format!(r#"{{"content":{content}}}"#)).ok();
-    };
-    if let Ok(json) = serde_json::from_str::<&RawValue>(&text) {
-        return Some(json.to_owned());
-    }
-    serde_json::value::to_raw_value(&text).ok()
-}
-
-fn lone_text(content: &RawValue) -> Option<String> {
-    let blocks: Vec<&RawValue> = serde_json::from_str(content.get()).ok()?;
-    let [only] = blocks.as_slice() else { return None };
-    let block: Block<'_> = serde_json::from_str(only.get()).ok()?;
-    match (block.kind.as_str(), block.resource) {
-        ("text", _) => block.text,
-        ("resource", Some(raw)) => {
-            let resource: Resource = serde_json::from_str(raw.get()).ok()?;
-            resource.text.filter(|_| resource.media_type.is_none())
-        }
-        _ => None,
-    }
-}
-
 fn tool_failed(parts: &Parts<'_>) -> Error {
-    let text = parts.content.and_then(lone_text).filter(|text| !text.is_empty());
-    let mut error = coded("TOOL_FAILED", text.as_deref().unwrap_or("the tool reported an error"));
+    let text = parts.content.and_then(first_text).filter(|text| !text.is_empty());
+    let mut error = coded("TOOL_FAILED", text.as_deref().unwrap_or("the tool says that it failed"));
     let extensions = error.extensions.get_or_insert_default();
     if let Some(content) = parts.content {
         extensions.set("content", raw(content));
@@ -121,4 +62,10 @@ fn tool_failed(parts: &Parts<'_>) -> Error {
         extensions.set("structuredContent", raw(structured));
     }
     error
+}
+
+fn first_text(content: &RawValue) -> Option<String> {
+    let blocks: Vec<serde_json::Value> = serde_json::from_str(content.get()).ok()?;
+    let text = blocks.iter().find(|block| block["type"] == "text")?;
+    text["text"].as_str().map(str::to_owned)
 }

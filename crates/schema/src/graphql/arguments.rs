@@ -111,7 +111,7 @@ pub(super) fn is_long(value: &Value) -> bool {
     }
 }
 
-fn is_digits(text: &str) -> bool {
+pub(super) fn is_digits(text: &str) -> bool {
     let digits = text.strip_prefix('-').unwrap_or(text);
     let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
     plain && (digits.len() == 1 || !digits.starts_with('0'))

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::answer::{coded, field_error, field_value, raw};
 use super::arguments::{Member, is_long, json as arguments_json};
+use super::output::{Node, tell};
 use super::types::{JSON, LONG, Types, prose};
 use super::{MAX_CALLS, MAX_FIELD_DEPTH, MAX_FIELDS, ToolCaller};
 use crate::names::{identifier, unique};
@@ -62,6 +63,9 @@ pub(super) fn schema<'a>(tools: impl Iterator<Item = &'a Tool>) -> Result<Schema
     for object in types.inputs {
         builder = builder.register(object);
     }
+    for object in types.objects {
+        builder = builder.register(object);
+    }
     builder
         .finish()
         .map_err(|error| SchemaError { kind: SchemaErrorKind::Graphql, message: error.to_string() })
@@ -81,18 +85,14 @@ fn tool_field(tool: &Tool, name: &str, types: &mut Types) -> Field {
         inputs.push(one.input);
         members.push(one.member);
     }
-    let plan = Arc::new(Plan { tool: tool.name().to_owned(), members });
-    let mut field = Field::new(name, TypeRef::named(JSON), move |context| {
+    let output = tool.output_schema().and_then(|schema| types.output(name, schema));
+    let plan = Arc::new(Plan { tool: tool.name().to_owned(), members, is_typed: output.is_some() });
+    let type_ref = output.unwrap_or_else(|| TypeRef::named(JSON));
+    let mut field = Field::new(name, type_ref, move |context| {
         let plan = Arc::clone(&plan);
         FieldFuture::new(async move {
             let outcome = plan.run(&context).await;
-            // An error handed to the executor would take the whole of `data` with it: a nullable field is null instead
-            // (GraphQL October 2021 §6.4.4).
-            let value = outcome.unwrap_or_else(|error| {
-                context.add_error(context.set_error_path(error.into_server_error(context.item.pos)));
-                FieldValue::value(Value::Null)
-            });
-            Ok(Some(value))
+            Ok(outcome.map_err(|error| tell(&context, error)).ok())
         })
     });
     for input in inputs {
@@ -108,6 +108,8 @@ fn tool_field(tool: &Tool, name: &str, types: &mut Types) -> Field {
 struct Plan {
     tool: String,
     members: Vec<Member>,
+    /// Whether the result has a type of its own.
+    is_typed: bool,
 }
 
 impl Plan {
@@ -120,7 +122,14 @@ impl Plan {
         }
         let value = calls.caller.call(&self.tool, arguments).await.map_err(field_error)?;
         let json = field_value(&value.result)?;
-        Ok(FieldValue::value(raw(&json)))
+        if !self.is_typed {
+            return Ok(FieldValue::value(raw(&json)));
+        }
+        let (node, is_as_promised) = Node::whole(json);
+        if let Err(error) = is_as_promised {
+            tell(context, error);
+        }
+        Ok(FieldValue::owned_any(node))
     }
 }
 

@@ -3,6 +3,7 @@
 mod answer;
 mod arguments;
 mod build;
+mod output;
 mod request;
 #[cfg(test)]
 mod tests;
@@ -14,8 +15,6 @@ use async_graphql::dynamic::Schema;
 use futures_util::future::BoxFuture;
 use mpe_mcp_protocol::tool::Tool;
 use serde_json::value::RawValue;
-
-pub use answer::result_value;
 
 use crate::SchemaError;
 
@@ -29,7 +28,7 @@ pub trait ToolCaller: Send + Sync {
     ) -> BoxFuture<'a, Result<ToolValue, FieldError>>;
 }
 
-/// What a field resolves to: `structuredContent` where the result has it, else the tool's content.
+/// What a field resolves to; see [`ResultValue`](crate::ResultValue).
 #[derive(Clone, Debug)]
 pub struct ToolValue {
     /// The `CallToolResult`, as the server wrote it.
@@ -66,7 +65,8 @@ impl GraphqlSchema {
     ///
     /// Tool and argument names become GraphQL names: what is no letter, digit or `_` is `_`, and names that would then be
     /// equal get a hash of their own. Arguments are typed where their schema is simple; what is not, and integers without
-    /// 32-bit bounds, travel in the scalars `JSON` and `Long`, so that no value is lost. The query type always has `_tools`, the list
+    /// 32-bit bounds, travel in the scalars `JSON` and `Long`, so that no value is lost. A result is an object type where the tool's
+    /// `outputSchema` names its members, with `_json` for the whole of it, and else `JSON`. The query type always has `_tools`, the list
     /// of tools with their fields. Requests nest at most [`MAX_FIELD_DEPTH`] deep, have at most [`MAX_FIELDS`] fields and call at most
     /// [`MAX_CALLS`] tools.
     ///

@@ -6,7 +6,7 @@ use mpe_mcp_protocol::tool::Tool;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::{FieldError, GraphqlSchema, MAX_CALLS, ToolCaller, ToolValue, result_value};
+use super::{FieldError, GraphqlSchema, MAX_CALLS, ToolCaller, ToolValue};
 
 /// Answers every call with one result and remembers what it was asked.
 struct Scripted {
@@ -154,27 +154,6 @@ async fn structured_content_is_the_value_digit_for_digit() {
     );
 }
 
-#[test]
-fn a_result_is_one_value() {
-    let cases = [
-        (r#"{"content":[{"type":"text","text":" {\"a\": 1} "}]}"#, Some(r#"{"a": 1}"#)),
-        (r#"{"content":[{"type":"text","text":"{broken"}]}"#, Some(r#""{broken""#)),
-        (r#"{"content":[{"type":"text","text":"12"}]}"#, Some("12")),
-        (r#"{"content":[]}"#, Some(r#"{"content":[]}"#)),
-        (
-            r#"{"content":[{"type":"image","data":"aa","mimeType":"image/png"}]}"#,
-            Some(r#"{"content":[{"type":"image","data":"aa","mimeType":"image/png"}]}"#),
-        ),
-        (r#"{"content":[],"structuredContent":null}"#, Some(r#"{"content":[]}"#)),
-        (r#"{"content":[{"type":"resource","resource":{"uri":"a:b","text":"x"}}]}"#, Some(r#""x""#)),
-        (r"{}", None),
-        ("[]", None),
-    ];
-    for (result, expected) in cases {
-        assert_eq!(result_value(&raw(result)).as_deref().map(RawValue::get), expected, "{result}");
-    }
-}
-
 #[tokio::test]
 async fn a_tool_that_reports_an_error_is_a_field_error_with_its_content() {
     let schema = build(&[tool("f", &json!({}), true)]);
@@ -276,4 +255,143 @@ fn a_recursive_schema_ends_in_json() {
     });
     let sdl = build(&[tool("f", &input, true)]).sdl();
     assert!(sdl.contains("left: JSON"), "{sdl}");
+}
+
+fn typed(output: &Value) -> GraphqlSchema {
+    let tool = json!({
+        "name": "look", "inputSchema": {"type": "object"}, "outputSchema": output, "annotations": {"readOnlyHint": true}
+    });
+    build(&[Tool::parse(&raw(&tool.to_string())).expect("tool")])
+}
+
+fn structured(value: &str) -> Arc<Scripted> {
+    Scripted::answering(&format!(r#"{{"content":[],"structuredContent":{value}}}"#))
+}
+
+fn a_result() -> Value {
+    json!({
+        "type": "object",
+        "properties": {
+            "name": {"type": "string", "description": "Who."},
+            "age": {"type": "integer", "minimum": 0, "maximum": 150},
+            "big": {"type": ["integer", "null"]},
+            "score": {"type": "number"},
+            "ok": {"type": "boolean"},
+            "mode": {"enum": ["fast", "slow"]},
+            "at-home": {"type": "object", "properties": {"city": {"type": "string"}}},
+            "tags": {"type": "array", "items": {"type": ["string", "null"]}},
+            "parts": {"type": "array", "items": {"$ref": "#/$defs/Part"}},
+            "odd": {"anyOf": [{"type": "string"}, {"type": "object"}]},
+            "map": {"type": "object", "additionalProperties": {"type": "string"}}
+        },
+        "required": ["name"],
+        "$defs": {"Part": {"type": "object", "properties": {
+            "id": {"type": "integer"}, "inner": {"type": "array", "items": {"$ref": "#/$defs/Part"}}
+        }}}
+    })
+}
+
+#[test]
+fn a_result_has_the_type_that_its_output_schema_describes() {
+    let sdl = typed(&a_result()).sdl();
+    for expected in [
+        "look(",
+        "): LookResult",
+        "_json: JSON",
+        "\tname: String\n",
+        "age: Int",
+        "big: Long",
+        "score: Float",
+        "ok: Boolean",
+        "mode: LookResultMode",
+        "at_home: LookResultAtHome",
+        "tags: [String]",
+        "parts: [LookResultPart]",
+        "inner: [LookResultPart]",
+        "odd: JSON",
+        "map: JSON",
+        "Who.",
+    ] {
+        assert!(sdl.contains(expected), "{expected} in {sdl}");
+    }
+}
+
+#[tokio::test]
+async fn the_members_of_a_result_are_fields_and_keep_their_digits() {
+    let schema = typed(&a_result());
+    let result = concat!(
+        r#"{"name":"Ada","age":36,"big":12345678901234567890123,"score":1.50,"ok":true,"mode":"slow","at-home":{"city":"London"},"#,
+        r#""tags":["a",null],"parts":[{"id":1.0,"inner":[{"id":2}]}],"odd":{"x":1.0},"map":{"k":"v"},"more":7}"#
+    );
+    let query = "{ look { name age big score ok mode at_home { city } tags parts { id inner { id inner { id } } } odd map } }";
+    let request = json!({ "query": query }).to_string();
+    let answer = schema.execute(request.as_bytes(), structured(result)).await;
+    assert_eq!(
+        String::from_utf8(answer).expect("UTF-8"),
+        concat!(
+            r#"{"data":{"look":{"name":"Ada","age":36,"big":12345678901234567890123,"score":1.50,"ok":true,"mode":"slow","#,
+            r#""at_home":{"city":"London"},"tags":["a",null],"parts":[{"id":1,"inner":[{"id":2,"inner":null}]}],"#,
+            r#""odd":{"x":1.0},"map":{"k":"v"}}}}"#
+        )
+    );
+    let whole = schema.execute(br#"{"query":"{ look { _json } }"}"#, structured(result)).await;
+    assert_eq!(
+        String::from_utf8(whole).expect("UTF-8"),
+        format!(r#"{{"data":{{"look":{{"_json":{result}}}}}}}"#)
+    );
+}
+
+#[tokio::test]
+async fn a_member_that_breaks_its_schema_costs_itself_and_nothing_else() {
+    let schema = typed(&a_result());
+    let result = r#"{"age":"old","mode":"odd","parts":[{"id":1},2],"tags":"a","big":1.5,"score":2}"#;
+    let query = "{ look { name age mode parts { id } tags big score _json } }";
+    let answer = run(&schema, &structured(result), query, "null").await;
+    let expected: Value = serde_json::from_str(result).expect("JSON");
+    assert_eq!(
+        answer["data"]["look"],
+        json!({
+            "name": null, "age": null, "mode": null, "parts": null, "tags": null, "big": null, "score": 2, "_json": expected
+        })
+    );
+    let errors = answer["errors"].as_array().expect("errors");
+    let mut paths: Vec<&str> = errors.iter().filter_map(|error| error["path"][1].as_str()).collect();
+    paths.sort_unstable();
+    assert_eq!(paths, ["age", "big", "mode", "parts", "tags"], "what is left out is no error: {answer}");
+    assert_eq!(errors[0]["extensions"]["code"], "UPSTREAM_PROTOCOL_ERROR");
+}
+
+#[tokio::test]
+async fn a_result_that_is_no_object_is_still_there() {
+    let schema = typed(&a_result());
+    let answer = run(&schema, &Scripted::answering(OK), "{ look { name _json } }", "null").await;
+    assert_eq!(answer["data"]["look"], json!({"name": null, "_json": "fine"}));
+    assert_eq!(answer["errors"][0]["path"], json!(["look"]));
+}
+
+#[tokio::test]
+async fn a_failed_tool_of_a_typed_result_is_null() {
+    let schema = typed(&a_result());
+    let caller = Scripted::answering(r#"{"content":[{"type":"text","text":"no"}],"isError":true}"#);
+    let answer = run(&schema, &caller, "{ look { name } }", "null").await;
+    assert_eq!(answer["data"], json!({"look": null}));
+    assert_eq!(answer["errors"][0]["extensions"]["code"], "TOOL_FAILED");
+}
+
+#[test]
+fn an_output_schema_without_members_stays_json() {
+    for output in [json!({"type": "object"}), json!({"oneOf": [{"type": "object"}]}), json!(true), json!({})]
+    {
+        assert!(typed(&output).sdl().contains("): JSON"), "{output}");
+    }
+}
+
+#[test]
+fn members_whose_names_graphql_cannot_have_are_kept_apart() {
+    let output = json!({"type": "object", "properties": {"_json": {"type": "string"}, "a-b": {}, "a.b": {}, "__x": {}}});
+    let sdl = typed(&output).sdl();
+    assert!(
+        sdl.contains("_json_: JSON") && sdl.contains("\t_json: String") && sdl.contains("\t_x: JSON"),
+        "{sdl}"
+    );
 }

@@ -1,8 +1,8 @@
-//! GraphQL input types from JSON Schema, where it is simple.
+//! GraphQL input types from JSON Schema, where it is simple; those of results are in `output`.
 
 use std::collections::{HashMap, HashSet};
 
-use async_graphql::dynamic::{Enum, EnumItem, InputObject, InputValue, TypeRef};
+use async_graphql::dynamic::{Enum, EnumItem, InputObject, InputValue, Object, TypeRef};
 use serde_json::Value;
 
 use super::arguments::{Member, Shape};
@@ -10,11 +10,12 @@ use crate::local::{follow, reference};
 use crate::names::{identifier, pascal, unique};
 use crate::operations::{properties, required};
 
-/// The input types that the tools of one catalogue need.
+/// The types that the tools of one catalogue need.
 pub(super) struct Types {
     taken: HashSet<String>,
     pub(super) enums: Vec<Enum>,
     pub(super) inputs: Vec<InputObject>,
+    pub(super) objects: Vec<Object>,
 }
 
 /// One argument or input field: its declaration, and how its value becomes JSON.
@@ -36,6 +37,7 @@ impl Types {
             taken: own.iter().map(|name| (*name).to_owned()).collect(),
             enums: Vec::new(),
             inputs: Vec::new(),
+            objects: Vec::new(),
         }
     }
 
@@ -93,7 +95,8 @@ impl Types {
             return None;
         }
         if let Some(values) = schema.get("enum").and_then(Value::as_array) {
-            return self.listed(values, schema, name);
+            let (type_ref, shape) = self.enumeration(values, schema, name)?;
+            return Some(Kind { type_ref, shape, nullable: false });
         }
         if schema.get("const").is_some() {
             return None;
@@ -150,13 +153,18 @@ impl Types {
     }
 
     /// An enum, when each value is a string that is a GraphQL name already; else its texts, or JSON.
-    fn listed(&mut self, values: &[Value], schema: &Value, name: &str) -> Option<Kind> {
+    pub(super) fn enumeration(
+        &mut self,
+        values: &[Value],
+        schema: &Value,
+        name: &str,
+    ) -> Option<(TypeRef, Shape)> {
         let texts: Vec<&str> =
             values.iter().filter(|value| !value.is_null()).map(Value::as_str).collect::<Option<_>>()?;
         let fits = |text: &str| identifier(text) == text && !matches!(text, "true" | "false" | "null");
         let distinct: HashSet<&str> = texts.iter().copied().collect();
         if texts.is_empty() || distinct.len() != texts.len() || !texts.iter().all(|text| fits(text)) {
-            return Some(Kind::named(TypeRef::STRING, Shape::Any)).filter(|_| !texts.is_empty());
+            return Some((TypeRef::named(TypeRef::STRING), Shape::Any)).filter(|_| !texts.is_empty());
         }
         let type_name = self.free(name);
         let mut listed = Enum::new(&type_name);
@@ -169,10 +177,11 @@ impl Types {
             json.insert(text.to_owned(), Value::from(text).to_string());
         }
         self.enums.push(listed);
-        Some(Kind::named(&type_name, Shape::Enum(json)))
+        Some((TypeRef::named(&type_name), Shape::Enum(json)))
     }
 
-    fn free(&mut self, wanted: &str) -> String {
+    /// A type name that no type has yet.
+    pub(super) fn free(&mut self, wanted: &str) -> String {
         let mut name = wanted.to_owned();
         let mut n = 2_usize;
         while !self.taken.insert(name.clone()) {
@@ -204,7 +213,7 @@ fn is_json(type_ref: &TypeRef) -> bool {
 }
 
 /// The schema behind references and the usual ways to say "or null", and whether null is allowed.
-fn without_null<'a>(root: &'a Value, schema: &'a Value) -> (&'a Value, bool) {
+pub(super) fn without_null<'a>(root: &'a Value, schema: &'a Value) -> (&'a Value, bool) {
     let schema = if reference(schema).is_some() { follow(root, schema) } else { schema };
     for keyword in ["anyOf", "oneOf"] {
         let Some(parts) = schema.get(keyword).and_then(Value::as_array) else { continue };
@@ -229,7 +238,7 @@ fn without_null_type(schema: &Value) -> (&Value, bool) {
 }
 
 /// The one type a schema names beside `null`.
-fn only_type(schema: &Value) -> Option<&str> {
+pub(super) fn only_type(schema: &Value) -> Option<&str> {
     match schema.get("type")? {
         Value::String(name) => Some(name),
         Value::Array(names) => {
@@ -240,7 +249,7 @@ fn only_type(schema: &Value) -> Option<&str> {
     }
 }
 
-fn description<'a>(root: &'a Value, schema: &'a Value) -> Option<&'a str> {
+pub(super) fn description<'a>(root: &'a Value, schema: &'a Value) -> Option<&'a str> {
     schema.get("description").or_else(|| follow(root, schema).get("description"))?.as_str()
 }
 
@@ -250,7 +259,7 @@ pub(super) fn prose(text: &str) -> String {
     plain.replace("\"\"\"", "'''")
 }
 
-fn fits_32_bits(schema: &Value) -> bool {
+pub(super) fn fits_32_bits(schema: &Value) -> bool {
     let bound = |keyword: &str| schema.get(keyword).and_then(Value::as_i64);
     let least = bound("minimum").or(bound("exclusiveMinimum"));
     let most = bound("maximum").or(bound("exclusiveMaximum"));
@@ -258,7 +267,7 @@ fn fits_32_bits(schema: &Value) -> bool {
 }
 
 /// Whether members that no property names are explicitly welcome.
-fn takes_more(schema: &Value) -> bool {
+pub(super) fn takes_more(schema: &Value) -> bool {
     let further = schema.get("additionalProperties").is_some_and(|further| further != &Value::Bool(false));
     further || schema.get("patternProperties").is_some()
 }
@@ -289,7 +298,7 @@ const UNIONS: [&str; 6] = ["anyOf", "oneOf", "allOf", "not", "if", "$ref"];
 const MAX_INPUT_DEPTH: usize = 6;
 
 /// Members of one input object, at most; a larger one is `JSON`.
-const MAX_MEMBERS: usize = 256;
+pub(super) const MAX_MEMBERS: usize = 256;
 
 /// Longest name of a field or argument.
-const MAX_NAME_BYTES: usize = 200;
+pub(super) const MAX_NAME_BYTES: usize = 200;

@@ -137,7 +137,7 @@ fn parameter(operation: &Operation, parameter: &Parameter) -> Documented {
     let is_object =
         target.get("type") == Some(&Value::from("object")) || !properties(root, target).is_empty();
     let data = ParameterData {
-        name: parameter.name.clone(),
+        name: parameter.header.as_ref().unwrap_or(&parameter.name).clone(),
         description: description.and_then(Value::as_str).map(str::to_owned),
         required: parameter.required,
         deprecated: (target.get("deprecated") == Some(&Value::Bool(true))).then_some(true),
@@ -151,6 +151,9 @@ fn parameter(operation: &Operation, parameter: &Parameter) -> Documented {
         extensions: IndexMap::new(),
     };
     match parameter.location {
+        Location::Header => {
+            Documented::Header { parameter_data: data, style: openapiv3::HeaderStyle::Simple }
+        }
         Location::Path => Documented::Path { parameter_data: data, style: PathStyle::Simple },
         Location::Query => Documented::Query {
             parameter_data: data,
