@@ -276,6 +276,14 @@ impl Engine {
         self.fleet.apply(endpoints)
     }
 
+    /// Has every endpoint's artefacts ([`Derive`](crate::Derive)) derived anew, because what they are derived with has changed. They
+    /// are swapped in shortly after; [`settled_at`](Self::settled_at) waits for it.
+    pub fn derive_anew(&self) {
+        for tenant in self.fleet.tenants().values() {
+            tenant.touch_derived();
+        }
+    }
+
     pub(crate) fn limits(&self, endpoint: &EndpointId) -> Option<Limits> {
         Some(self.fleet.tenant(endpoint)?.roster().limits.clone())
     }

@@ -36,6 +36,8 @@ pub(crate) struct Tenant {
     pub(crate) listeners: Listeners,
     /// Calls under way.
     pub(crate) calls: TaskTracker,
+    /// What is derived from the catalogue is made anew with the next one, whatever that holds.
+    is_outdated: AtomicBool,
     /// Made on demand, and retired when idle.
     is_lazy: AtomicBool,
     made: Instant,
@@ -125,6 +127,7 @@ impl Tenant {
             revision,
             listeners: Listeners::default(),
             calls: TaskTracker::new(),
+            is_outdated: AtomicBool::new(false),
             is_lazy: AtomicBool::new(false),
             made: Instant::now(),
             last_use: AtomicU64::new(0),
@@ -196,6 +199,12 @@ impl Tenant {
         self.dirty.send_modify(|dirty| *dirty += 1);
     }
 
+    /// Says that what is derived from the catalogue must be derived anew.
+    pub(crate) fn touch_derived(&self) {
+        self.is_outdated.store(true, Ordering::Release);
+        self.touch();
+    }
+
     /// Waits until everything that has been touched so far is published.
     pub(crate) async fn is_published(&self) {
         let touched = *self.dirty.borrow();
@@ -249,8 +258,9 @@ impl Tenant {
         let before = self.view();
         let catalogue = Arc::new(catalogue);
         let is_new = catalogue.revision != before.snapshot.catalogue.revision;
-        // The same content gives the same artefacts.
-        let derived = match is_new {
+        let is_outdated = self.is_outdated.swap(false, Ordering::AcqRel);
+        // The same content gives the same artefacts, as long as who derives them means the same.
+        let derived = match is_new || is_outdated {
             true => derive_from(self.derive.as_deref(), &catalogue),
             false => Arc::clone(&before.snapshot.derived),
         };

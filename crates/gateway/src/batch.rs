@@ -2,17 +2,24 @@
 //!
 //! The body is an array of `{"tool":…,"arguments":{…}}` (the Python product's `function_name` is read too), or an object
 //! with that array as `calls`. The answer is an array of `{"tool":…,"result":…}` and `{"tool":…,"problem":{…}}`.
+//!
+//! A caller that accepts `text/event-stream` gets each of them as an `item` event as soon as it is there, with its place in the request as
+//! `index`, and an `end` event after the last.
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use futures_util::StreamExt;
 use http::StatusCode;
 use mpe_engine::{CallContext, CallError, OutcomeKind, ToolCall, ToolOutcome};
 use serde_json::value::RawValue;
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::json::{Members, ObjectWriter, raw_value};
 use crate::problem::{Problem, ProblemType, log_call_error};
 use crate::service::Inbound;
-use crate::{Body, body, render, rest};
+use crate::{Body, body, render, rest, rest_stream};
 
 /// Answers `POST /batch`.
 pub(crate) async fn handle(mut inbound: Inbound) -> http::Response<Body> {
@@ -20,6 +27,9 @@ pub(crate) async fn handle(mut inbound: Inbound) -> http::Response<Body> {
         Ok(calls) => calls,
         Err(problem) => return problem.into_response(),
     };
+    if rest_stream::is_wanted(&inbound.parts.headers) {
+        return stream(&inbound, calls);
+    }
     let mut items = Vec::with_capacity(calls.len());
     let mut known = Vec::with_capacity(calls.len());
     for call in calls {
@@ -35,6 +45,47 @@ pub(crate) async fn handle(mut inbound: Inbound) -> http::Response<Body> {
     });
     let body = rendered.collect::<Vec<_>>();
     body::response(StatusCode::OK, "application/json", [&b"["[..], &body.join(&b","[..]), b"]"].concat())
+}
+
+/// Runs the calls and streams each result as it comes.
+fn stream(inbound: &Inbound, calls: Vec<ToolCall>) -> http::Response<Body> {
+    let n_calls = calls.len();
+    // As many places as there are events: no call waits for a slow reader, and no more is kept than an array would hold.
+    let (events, heard) = mpsc::channel::<Bytes>(n_calls + 1);
+    let mut known = Vec::with_capacity(n_calls);
+    let mut places = Vec::with_capacity(n_calls);
+    for (index, call) in calls.into_iter().enumerate() {
+        match rest::unlisted(inbound, &call.tool) {
+            Some(problem) => {
+                let _ = events.try_send(item_event(index, refused(&call.tool, &problem)));
+            }
+            None => {
+                places.push((index, call.tool.clone()));
+                known.push(call);
+            }
+        }
+    }
+    let mut results = inbound.gateway.engine().call_many_stream(known);
+    // Dropped with the response's body, and the calls still under way with it.
+    let running = AbortOnDropHandle::new(tokio::spawn(async move {
+        while let Some(result) = results.next().await {
+            let (index, tool) = &places[result.index];
+            let _ = events.try_send(item_event(*index, item(tool, &result.outcome)));
+        }
+        let _ = events.try_send(rest_stream::event("end", format!("{{\"items\":{n_calls}}}").into_bytes()));
+    }));
+    let said = futures_util::stream::unfold((heard, running), |(mut heard, running)| async move {
+        let event = heard.recv().await?;
+        Some((event, (heard, running)))
+    });
+    rest_stream::respond(said, inbound.gateway.config().keep_alive)
+}
+
+/// An item with its place in front.
+fn item_event(index: usize, item: Vec<u8>) -> Bytes {
+    let mut data = format!("{{\"index\":{index},").into_bytes();
+    data.extend_from_slice(&item[1..]);
+    rest_stream::event("item", data)
 }
 
 /// The calls of a request. One that cannot be read makes the whole request a 400 that names it, before anything runs.

@@ -9,7 +9,7 @@ use mpe_engine::EndpointId;
 use mpe_schema::ResponseMapping;
 use mpe_schema::openapi::DocumentInfo;
 
-use crate::Replicas;
+use crate::{Replicas, percent};
 
 /// How one tenant looks from outside.
 #[derive(Clone, Debug)]
@@ -24,7 +24,8 @@ pub struct EndpointView {
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct GatewayConfig {
-    /// How each tenant looks; a tenant without an entry looks as the default one.
+    /// How each tenant looks at first ([`Gateway::show`](crate::Gateway::show) changes it); a tenant without an entry looks as the
+    /// default one.
     pub endpoints: HashMap<EndpointId, EndpointView>,
     /// The tenant at the root of every face; the others are under `/endpoints/{endpoint_id}`. Default:
     /// [`EndpointId::default`].
@@ -124,12 +125,22 @@ impl fmt::Debug for GatewayConfig {
     }
 }
 
-impl GatewayConfig {
+/// How every tenant looks, at one moment.
+#[derive(Debug)]
+pub(crate) struct Looks {
+    pub(crate) endpoints: HashMap<EndpointId, EndpointView>,
+    pub(crate) default_endpoint: EndpointId,
+}
+
+impl Looks {
     /// How a tenant looks: its entry, else that of the default endpoint (a tenant made on demand has none of its own),
     /// else an API at `/` under our own name.
-    pub(crate) fn view_of(&self, endpoint: &EndpointId) -> EndpointView {
-        let view = self.endpoints.get(endpoint).or_else(|| self.endpoints.get(&self.default_endpoint));
-        view.cloned().unwrap_or_else(|| EndpointView {
+    ///
+    /// Where it is reached follows from where the default endpoint is, unless its own entry says so.
+    pub(crate) fn of(&self, endpoint: &EndpointId) -> EndpointView {
+        let own = self.endpoints.get(endpoint);
+        let root = self.endpoints.get(&self.default_endpoint);
+        let mut view = own.or(root).cloned().unwrap_or_else(|| EndpointView {
             info: DocumentInfo {
                 title: "MCP Proxy Engine".to_owned(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -137,6 +148,58 @@ impl GatewayConfig {
                 servers: Vec::new(),
             },
             mappings: Vec::new(),
-        })
+        });
+        if *endpoint != self.default_endpoint && own.is_none_or(|own| own.info.servers.is_empty()) {
+            view.info.servers = below(root, endpoint);
+        }
+        view
+    }
+}
+
+/// The servers of the root with the endpoint's path after them; the path alone when the root names none.
+fn below(root: Option<&EndpointView>, endpoint: &EndpointId) -> Vec<(String, Option<String>)> {
+    let path = format!("/endpoints/{}", percent::encode(endpoint.as_str()));
+    match root.map(|root| root.info.servers.as_slice()) {
+        None | Some([]) => vec![(path, None)],
+        Some(servers) => servers
+            .iter()
+            .map(|(url, description)| (format!("{}{path}", url.trim_end_matches('/')), description.clone()))
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mpe_engine::EndpointId;
+    use mpe_schema::openapi::DocumentInfo;
+
+    use super::{EndpointView, Looks};
+
+    fn view(servers: &[&str]) -> EndpointView {
+        let info = DocumentInfo {
+            title: "T".to_owned(),
+            version: "1".to_owned(),
+            description: None,
+            servers: servers.iter().map(|url| ((*url).to_owned(), None)).collect(),
+        };
+        EndpointView { info, mappings: Vec::new() }
+    }
+
+    fn servers(root: &[&str], own: Option<&[&str]>, endpoint: &str) -> Vec<String> {
+        let mut endpoints = std::collections::HashMap::from([(EndpointId::default(), view(root))]);
+        if let Some(own) = own {
+            endpoints.insert(EndpointId::new(endpoint), view(own));
+        }
+        let looks = Looks { endpoints, default_endpoint: EndpointId::default() };
+        looks.of(&EndpointId::new(endpoint)).info.servers.into_iter().map(|(url, _)| url).collect()
+    }
+
+    #[test]
+    fn an_endpoint_is_reached_below_the_root_unless_it_says_where() {
+        assert_eq!(servers(&[], None, "a b"), ["/endpoints/a%20b"]);
+        assert_eq!(servers(&[], Some(&[]), "a"), ["/endpoints/a"]);
+        assert_eq!(servers(&["https://h/x/"], None, "a"), ["https://h/x/endpoints/a"]);
+        assert_eq!(servers(&["https://h"], Some(&["https://a.h"]), "a"), ["https://a.h"]);
+        assert_eq!(servers(&["https://h"], None, EndpointId::default().as_str()), ["https://h"]);
     }
 }

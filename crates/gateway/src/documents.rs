@@ -6,7 +6,7 @@ use mpe_schema::openapi::OpenApiVersion;
 use crate::Body;
 use crate::problem::{Problem, ProblemType};
 use crate::router::Face;
-use crate::service::{Inbound, document_response};
+use crate::service::Inbound;
 use crate::view::Format;
 
 /// `/openapi.json` and `/openapi.yaml`; `?version=3.0` for readers that do not know 3.1.
@@ -19,11 +19,11 @@ pub(crate) fn openapi(inbound: &Inbound, face: Face) -> http::Response<Body> {
             return Problem::new(ProblemType::BadRequest, detail).into_response();
         }
     };
-    let (format, media_type) = match face {
-        Face::OpenApiYaml => (Format::Yaml, "application/yaml"),
-        _ => (Format::Json, "application/json"),
+    let format = match face {
+        Face::OpenApiYaml => Format::Yaml,
+        _ => Format::Json,
     };
-    document_response(inbound, media_type, inbound.view.openapi(version, format))
+    inbound.view.openapi(version, format).response(&inbound.parts.headers)
 }
 
 /// `/tools?format=…`; with `&report=true`, what that format could not say.
@@ -38,5 +38,5 @@ pub(crate) fn tools(inbound: &Inbound) -> http::Response<Body> {
         inbound.query_value("report").is_some_and(|value| matches!(value.as_str(), "" | "1" | "true"));
     let view = &inbound.view;
     let document = if wants_report { view.losses(vendor) } else { view.functions(vendor) };
-    document_response(inbound, "application/json", document)
+    document.response(&inbound.parts.headers)
 }

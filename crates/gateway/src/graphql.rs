@@ -53,8 +53,8 @@ pub(crate) async fn handle(mut inbound: Inbound) -> http::Response<Body> {
 
 /// `GET /schema.graphql`: the schema in its own language.
 pub(crate) fn sdl(inbound: &Inbound) -> http::Response<Body> {
-    match inbound.view.graphql() {
-        Ok(schema) => body::response(StatusCode::OK, "text/plain; charset=utf-8", schema.sdl()),
+    match inbound.view.sdl() {
+        Ok(document) => document.response(&inbound.parts.headers),
         Err(reason) => {
             let detail = format!("these tools have no GraphQL schema: {reason}");
             Problem::new(ProblemType::NotFound, detail).into_response()

@@ -11,6 +11,8 @@ mod carrier;
 mod check;
 mod config;
 mod deadline;
+mod docs;
+mod document;
 mod documents;
 mod function_calls;
 mod graphql;

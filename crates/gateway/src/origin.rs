@@ -1,7 +1,7 @@
 //! Whose pages may talk to us: `Host` and `Origin` checks against DNS rebinding, and CORS for the origins allowed.
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use crate::problem::{Problem, ProblemType};
 use crate::{Body, GatewayConfig, body};
@@ -52,10 +52,11 @@ pub(crate) fn expose(response: &mut http::Response<Body>, origin: &HeaderValue, 
     headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(exposed));
 }
 
-/// Answers OPTIONS: 204, with what a browser wants to know before it sends the real request.
-pub(crate) fn preflight(parts: &Parts, config: &GatewayConfig) -> http::Response<Body> {
+/// Answers OPTIONS for a resource with these methods: 204, with what a browser wants to know before it sends the real request.
+pub(crate) fn preflight(parts: &Parts, methods: &[Method], config: &GatewayConfig) -> http::Response<Body> {
     let mut response = body::status_only(StatusCode::NO_CONTENT);
-    let methods = HeaderValue::from_static("GET, HEAD, POST, DELETE, OPTIONS");
+    let methods = methods.iter().chain([&Method::OPTIONS]).map(Method::as_str).collect::<Vec<_>>().join(", ");
+    let Ok(methods) = HeaderValue::try_from(methods) else { return response };
     response.headers_mut().insert(header::ALLOW, methods.clone());
     let origin = parts.headers.get(header::ORIGIN);
     if origin.is_none_or(|origin| !is_trusted(origin, None, config)) {

@@ -1,5 +1,7 @@
 //! Percent-decoding of paths and queries (RFC 3986 §2.1, and `+` in queries as forms write it).
 
+use std::fmt::Write as _;
+
 /// A path segment decoded; `None` for a broken escape or what is no UTF-8.
 pub(crate) fn decode(text: &str) -> Option<String> {
     if !text.contains('%') {
@@ -24,6 +26,22 @@ pub(crate) fn decode(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
+/// A text as one path segment.
+pub(crate) fn encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                encoded.push(char::from(byte))
+            }
+            _ => {
+                let _ = write!(encoded, "%{byte:02X}");
+            }
+        }
+    }
+    encoded
+}
+
 /// The pairs of a query, decoded, in order; the first pair that cannot be decoded is the error.
 pub(crate) fn query_pairs(query: &str) -> Result<Vec<(String, String)>, String> {
     query
@@ -39,11 +57,17 @@ pub(crate) fn query_pairs(query: &str) -> Result<Vec<(String, String)>, String> 
 
 #[cfg(test)]
 mod tests {
-    use super::{decode, query_pairs};
+    use super::{decode, encode, query_pairs};
 
     #[test]
     fn escapes_are_decoded_as_utf8() {
         assert_eq!(decode("a%20b%C3%A9%2F").as_deref(), Some("a bé/"));
+    }
+
+    #[test]
+    fn what_is_encoded_decodes_to_itself() {
+        assert_eq!(encode("a b/é~"), "a%20b%2F%C3%A9~");
+        assert_eq!(decode(&encode("a b/é~%")).as_deref(), Some("a b/é~%"));
     }
 
     #[test]

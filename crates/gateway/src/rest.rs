@@ -6,6 +6,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{HeaderMap, Method, header};
 use mpe_engine::{CallContext, ToolCall};
+use mpe_mcp_protocol::header::{MCP_PARAM_PREFIX, decode_value};
 use mpe_schema::{Operation, SchemaViolation};
 use serde_json::value::RawValue;
 
@@ -13,6 +14,7 @@ use crate::json::{Members, raw_value};
 use crate::problem::{Problem, ProblemType, log_call_error};
 use crate::seal::fingerprint;
 use crate::service::{Inbound, method_not_allowed};
+use crate::view::View;
 use crate::{Body, Gateway, function_calls, render, rest_stream};
 
 /// Answers `POST /tools/{tool}`: the body is the arguments.
@@ -23,12 +25,48 @@ pub(crate) async fn tool(mut inbound: Inbound, tool: String) -> http::Response<B
         return response;
     }
     match body_object(&mut inbound).await {
-        Ok(body) => {
-            let arguments = body.unwrap_or_else(|| raw_value(b"{}".to_vec()));
-            call(&inbound, tool, arguments).await
-        }
+        Ok(body) => match with_headers(&inbound, &tool, body) {
+            Ok(arguments) => call(&inbound, tool, arguments).await,
+            Err(problem) => problem.into_response(),
+        },
         Err(problem) => problem.into_response(),
     }
+}
+
+/// The body, and what headers give of a tool's arguments.
+fn with_headers(
+    inbound: &Inbound,
+    tool: &str,
+    body: Option<Box<RawValue>>,
+) -> Result<Box<RawValue>, Problem> {
+    let headers = match inbound.view.mirrored(tool) {
+        Some(_) => header_arguments(inbound)?,
+        None => Vec::new(),
+    };
+    let operations = &inbound.view.operations.operations;
+    let own = operations.iter().find(|operation| !operation.mapped && operation.tool.name() == tool);
+    match own.filter(|_| !headers.is_empty()) {
+        Some(operation) => operation
+            .arguments_with_headers(&[], &[], &headers, body.as_deref())
+            .map_err(|violations| invalid(&violations)),
+        None => Ok(body.unwrap_or_else(|| raw_value(b"{}".to_vec()))),
+    }
+}
+
+/// The headers that may be arguments, decoded.
+fn header_arguments(inbound: &Inbound) -> Result<Vec<(String, String)>, Problem> {
+    let mut headers = Vec::new();
+    for (name, value) in &inbound.parts.headers {
+        if !name.as_str().starts_with(MCP_PARAM_PREFIX) {
+            continue;
+        }
+        let text = value.to_str().ok().and_then(|value| decode_value(value).ok());
+        let text = text.ok_or_else(|| {
+            Problem::new(ProblemType::BadRequest, format!("the header {name} cannot be read"))
+        })?;
+        headers.push((name.as_str().to_owned(), text.into_owned()));
+    }
+    Ok(headers)
 }
 
 /// Answers a mapped path; `None` when none fits.
@@ -48,6 +86,12 @@ pub(crate) async fn mapped(mut inbound: Inbound, path: &str) -> Option<http::Res
     })
 }
 
+/// The methods of a mapped path; none where nothing is mapped.
+pub(crate) fn methods(view: &View, path: &str) -> Vec<Method> {
+    let operations = view.routes.at(path).map(|found| found.operations).unwrap_or_default();
+    operations.iter().map(|&index| method_of(&view.operations.operations[index])).collect()
+}
+
 fn method_of(operation: &Operation) -> Method {
     match operation.method {
         mpe_schema::Method::Get => Method::GET,
@@ -65,7 +109,10 @@ async fn arguments(
         mpe_schema::Method::Get => None,
         mpe_schema::Method::Post => body_object(inbound).await?,
     };
-    operation.arguments(variables, &query, body.as_deref()).map_err(|violations| invalid(&violations))
+    let headers = header_arguments(inbound)?;
+    operation
+        .arguments_with_headers(variables, &query, &headers, body.as_deref())
+        .map_err(|violations| invalid(&violations))
 }
 
 fn invalid(violations: &[SchemaViolation]) -> Problem {

@@ -1,12 +1,14 @@
 //! A REST call as an event stream, for callers that accept `text/event-stream`: `progress` and `log` events while the tool
 //! runs, then `result` with the value, or `problem`.
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use futures_util::{FutureExt, StreamExt};
-use http::{HeaderMap, StatusCode, header};
+use futures_util::{FutureExt, Stream, StreamExt};
+use http::{HeaderMap, header};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use mpe_engine::{CallContext, CallEvents, OutcomeKind, ToolCall};
@@ -16,7 +18,7 @@ use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
 use crate::json::one_line;
-use crate::mcp::exchange::stream_response;
+use crate::mcp::exchange::{KEEP_ALIVE, stream_response};
 use crate::problem::{Problem, log_call_error};
 use crate::service::Inbound;
 use crate::{Body, render};
@@ -64,11 +66,22 @@ pub(crate) fn stream(inbound: &Inbound, mut call: ToolCall) -> http::Response<Bo
         let event = happening.next().await?;
         Some((event, happening))
     });
-    let frames = events.map(|bytes| Ok::<_, std::convert::Infallible>(Frame::data(bytes)));
-    let mut response =
-        stream_response(StreamBody::new(frames).map_err(|never| match never {}).boxed_unsync());
-    *response.status_mut() = StatusCode::OK;
-    response
+    respond(events, inbound.gateway.config().keep_alive)
+}
+
+/// A stream of events as an answer; a comment stands in where nothing is said for longer than `pause`.
+pub(crate) fn respond(
+    events: impl Stream<Item = Bytes> + Send + 'static,
+    pause: Duration,
+) -> http::Response<Body> {
+    let frames = futures_util::stream::unfold(Box::pin(events), move |mut events| async move {
+        let said = match tokio::time::timeout(pause, events.next()).await {
+            Ok(said) => said?,
+            Err(_) => Bytes::from_static(KEEP_ALIVE),
+        };
+        Some((Ok::<_, Infallible>(Frame::data(said)), events))
+    });
+    stream_response(StreamBody::new(frames).map_err(|never| match never {}).boxed_unsync())
 }
 
 /// A call under way and what it says.
@@ -93,7 +106,8 @@ impl Happening {
     }
 }
 
-fn event(name: &str, data: Vec<u8>) -> Bytes {
+/// One event.
+pub(crate) fn event(name: &str, data: Vec<u8>) -> Bytes {
     let mut event = Vec::new();
     sse::encode(&mut event, Some(name), None, &one_line(data));
     Bytes::from(event)

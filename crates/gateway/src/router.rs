@@ -7,12 +7,16 @@ use matchit::Router;
 use mpe_engine::EndpointId;
 use mpe_schema::{Operations, Segment};
 
+use crate::docs::Asset;
 use crate::percent;
 
 /// A face that every endpoint has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Face {
     Batch,
+    /// The documentation page or one of its files.
+    Docs(Asset),
+    DocsSlash,
     Graphql,
     GraphqlSdl,
     Livez,
@@ -65,7 +69,9 @@ impl Face {
             Self::McpSse => &[Method::GET],
             Self::Graphql => &[Method::GET, Method::POST],
             Self::Mcp => &[Method::GET, Method::POST, Method::DELETE],
-            Self::GraphqlSdl
+            Self::Docs(_)
+            | Self::DocsSlash
+            | Self::GraphqlSdl
             | Self::Livez
             | Self::Metrics
             | Self::OpenApiJson
@@ -88,7 +94,9 @@ impl Face {
             Self::Graphql | Self::GraphqlSdl => "graphql",
             Self::Livez | Self::Readyz | Self::Metrics | Self::Performance => "admin",
             Self::Mcp | Self::McpMessages | Self::McpSse => "mcp",
-            Self::OpenApiJson | Self::OpenApiYaml | Self::Tools => "documents",
+            Self::Docs(_) | Self::DocsSlash | Self::OpenApiJson | Self::OpenApiYaml | Self::Tools => {
+                "documents"
+            }
             Self::Tool => "rest",
         }
     }
@@ -114,6 +122,13 @@ pub(crate) fn fixed(path: &str) -> Option<Fixed> {
         let mut router = Router::new();
         for (path, face) in [
             ("/batch", Face::Batch),
+            ("/docs", Face::Docs(Asset::Page)),
+            ("/docs/", Face::DocsSlash),
+            ("/docs/licenses.txt", Face::Docs(Asset::Licenses)),
+            ("/docs/page.css", Face::Docs(Asset::Style)),
+            ("/docs/page.js", Face::Docs(Asset::Script)),
+            ("/docs/swagger-ui-bundle.js", Face::Docs(Asset::Viewer)),
+            ("/docs/swagger-ui.css", Face::Docs(Asset::ViewerStyle)),
             ("/graphql", Face::Graphql),
             ("/livez", Face::Livez),
             ("/mcp", Face::Mcp),

@@ -3,12 +3,14 @@
 //! What every request passes, in this order: a place ([`GatewayConfig::max_requests`]), the Host and Origin checks,
 //! the endpoint its path names, the face. Whatever goes wrong becomes a problem document here or below.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, header};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use mpe_engine::{CallError, EndpointId, Engine, EngineBuilder, UpstreamState};
@@ -18,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::carrier::{BoundToLoopback, Carrier};
 use crate::check::SchemaCheckers;
+use crate::config::{EndpointView, Looks};
 use crate::guard::{self, Guarded, Meters};
 use crate::idempotency::Idempotency;
 use crate::mcp::held::HeldCalls;
@@ -29,7 +32,7 @@ use crate::replicas::{FORWARDED, Forwarded, Replicas};
 use crate::router::{self, Face, Fixed};
 use crate::seal::Sealer;
 use crate::view::{FaceDerive, View, view_of};
-use crate::{GatewayConfig, admin, batch, body, deadline, documents, graphql, mcp, origin, plan, rest};
+use crate::{GatewayConfig, admin, batch, body, deadline, docs, documents, graphql, mcp, origin, plan, rest};
 
 /// Any error a body may end with.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -46,6 +49,7 @@ pub struct Gateway {
 struct Inner {
     engine: Engine,
     config: Arc<GatewayConfig>,
+    looks: Arc<ArcSwap<Looks>>,
     sealer: Arc<Sealer>,
     sessions: Sessions,
     held: HeldCalls,
@@ -90,12 +94,20 @@ impl Gateway {
     pub fn start(engine: EngineBuilder, config: GatewayConfig) -> Result<Self, CallError> {
         let config = Arc::new(config);
         let sealer = Arc::new(Sealer::new(config.secret.as_deref()));
-        let derive = FaceDerive { config: Arc::clone(&config), sealer: Arc::clone(&sealer) };
+        let looks =
+            Looks { endpoints: config.endpoints.clone(), default_endpoint: config.default_endpoint.clone() };
+        let looks = Arc::new(ArcSwap::from_pointee(looks));
+        let derive = FaceDerive {
+            config: Arc::clone(&config),
+            looks: Arc::clone(&looks),
+            sealer: Arc::clone(&sealer),
+        };
         let engine = engine.checkers(Arc::new(SchemaCheckers)).derive(Arc::new(derive)).start()?;
         let requests = Arc::new(Semaphore::new(config.max_requests.min(Semaphore::MAX_PERMITS)));
         let listeners = Arc::new(Semaphore::new(config.max_listeners.min(Semaphore::MAX_PERMITS)));
         let inner = Inner {
             engine,
+            looks,
             sealer,
             sessions: Sessions::default(),
             held: HeldCalls::default(),
@@ -115,6 +127,14 @@ impl Gateway {
     /// The engine.
     pub fn engine(&self) -> &Engine {
         &self.inner.engine
+    }
+
+    /// Changes how the tenants look: titles, versions and servers of their documents, and the mapped paths. A tenant without an entry
+    /// looks as the default one. Requests that have begun see what they began with.
+    pub fn show(&self, endpoints: HashMap<EndpointId, EndpointView>) {
+        let default_endpoint = self.inner.config.default_endpoint.clone();
+        self.inner.looks.store(Arc::new(Looks { endpoints, default_endpoint }));
+        self.inner.engine.derive_anew();
     }
 
     /// Ends listening streams, lets go of calls that wait for their client's next request, and turns `/readyz` to 503;
@@ -191,7 +211,14 @@ impl Gateway {
         };
         let fixed = router::fixed(scoped.path);
         if parts.method == Method::OPTIONS {
-            return ("none", origin::preflight(&parts, &self.inner.config));
+            let methods = match &fixed {
+                Some(fixed) => fixed.face.methods().to_vec(),
+                None => self.mapped_methods(&scoped),
+            };
+            if methods.is_empty() {
+                return not_found();
+            }
+            return ("none", origin::preflight(&parts, &methods, &self.inner.config));
         }
         // Whether the process lives does not depend on any endpoint.
         if let Some(Fixed { face: Face::Livez, .. }) = fixed
@@ -226,6 +253,13 @@ impl Gateway {
                 None => not_found(),
             },
         }
+    }
+
+    /// The methods of a mapped path; none where nothing is mapped.
+    fn mapped_methods(&self, scoped: &router::Scoped<'_>) -> Vec<Method> {
+        let snapshot = self.inner.engine.snapshot(&scoped.endpoint);
+        let view = snapshot.as_deref().and_then(view_of);
+        view.map(|view| rest::methods(&view, scoped.path)).unwrap_or_default()
     }
 
     /// Waits, briefly, while an endpoint has nothing to show yet only because its upstreams have not been asked before:
@@ -297,6 +331,8 @@ async fn dispatch(inbound: Inbound, fixed: Fixed) -> http::Response<Body> {
     let is_head = inbound.parts.method == Method::HEAD;
     let response = match face {
         Face::Batch => batch::handle(inbound).await,
+        Face::Docs(asset) => docs::handle(&inbound, asset),
+        Face::DocsSlash => docs::without_slash(),
         Face::Graphql => graphql::handle(inbound).await,
         Face::GraphqlSdl => graphql::sdl(&inbound),
         Face::Livez => admin::livez(),
@@ -400,31 +436,4 @@ impl Inbound {
     pub(crate) fn query_value(&self, name: &str) -> Option<String> {
         self.query().ok()?.into_iter().rev().find(|(key, _)| key == name).map(|(_, value)| value)
     }
-}
-
-/// 304 for a caller that already has the document (RFC 9110 §13.1.2), else the document.
-pub(crate) fn document_response(
-    inbound: &Inbound,
-    media_type: &'static str,
-    document: &crate::view::Document,
-) -> http::Response<Body> {
-    let has_it = inbound
-        .parts
-        .headers
-        .get_all(header::IF_NONE_MATCH)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(|tag| tag.trim().trim_start_matches("W/"))
-        .any(|tag| tag == "*" || tag == document.etag);
-    let mut response = if has_it {
-        body::status_only(StatusCode::NOT_MODIFIED)
-    } else {
-        body::response(StatusCode::OK, media_type, document.bytes.clone())
-    };
-    if let Ok(etag) = HeaderValue::try_from(document.etag.as_str()) {
-        response.headers_mut().insert(header::ETAG, etag);
-    }
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    response
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
-use bytes::Bytes;
+use arc_swap::ArcSwap;
 use mpe_engine::{Catalogue, Derive, Derived, Snapshot, UpstreamState};
 use mpe_mcp_protocol::header::MirroredParams;
 use mpe_schema::functions::{LossKind, Lowered, Vendor};
@@ -12,11 +12,12 @@ use mpe_schema::openapi::OpenApiVersion;
 use mpe_schema::{Operations, functions, openapi};
 use serde_json::{Value, json};
 
-use crate::config::EndpointView;
+use crate::GatewayConfig;
+use crate::config::{EndpointView, Looks};
+use crate::document::Document;
 use crate::mcp::listing::Listings;
 use crate::router::Routes;
 use crate::seal::Sealer;
-use crate::{GatewayConfig, seal};
 
 /// What the faces show of one catalogue.
 pub(crate) struct View {
@@ -30,13 +31,7 @@ pub(crate) struct View {
     documents: [OnceLock<Document>; 4],
     functions: [OnceLock<Functions>; Vendor::ALL.len()],
     graphql: OnceLock<Result<GraphqlSchema, String>>,
-}
-
-/// A document's bytes and their entity tag.
-#[derive(Clone)]
-pub(crate) struct Document {
-    pub(crate) bytes: Bytes,
-    pub(crate) etag: String,
+    sdl: OnceLock<Document>,
 }
 
 /// The tools in a vendor's words.
@@ -56,6 +51,7 @@ pub(crate) enum Format {
 /// Makes a [`View`] of every catalogue.
 pub(crate) struct FaceDerive {
     pub(crate) config: Arc<GatewayConfig>,
+    pub(crate) looks: Arc<ArcSwap<Looks>>,
     pub(crate) sealer: Arc<Sealer>,
 }
 
@@ -66,13 +62,18 @@ pub(crate) fn view_of(snapshot: &Snapshot) -> Option<Arc<View>> {
 
 impl Derive for FaceDerive {
     fn derive(&self, catalogue: &Arc<Catalogue>) -> Derived {
-        Arc::new(View::of(catalogue, &self.config, &self.sealer))
+        let endpoint = self.looks.load().of(catalogue.endpoint());
+        Arc::new(View::of(catalogue, endpoint, &self.config, &self.sealer))
     }
 }
 
 impl View {
-    fn of(catalogue: &Arc<Catalogue>, config: &GatewayConfig, sealer: &Sealer) -> Self {
-        let endpoint = config.view_of(catalogue.endpoint());
+    fn of(
+        catalogue: &Arc<Catalogue>,
+        endpoint: EndpointView,
+        config: &GatewayConfig,
+        sealer: &Sealer,
+    ) -> Self {
         let tools = catalogue.tools().iter().map(|tool| (&tool.tool, tool.upstream.as_str()));
         let operations = Operations::of(tools, &endpoint.mappings);
         // Until every upstream has been asked, a mapping may name a tool that is only not known yet.
@@ -101,6 +102,7 @@ impl View {
             documents: Default::default(),
             functions: Default::default(),
             graphql: OnceLock::new(),
+            sdl: OnceLock::new(),
         }
     }
 
@@ -118,10 +120,10 @@ impl View {
         };
         self.documents[index].get_or_init(|| {
             let document = openapi::document(&self.endpoint.info, &self.operations, version);
-            Document::of(match format {
-                Format::Json => document.to_string(),
-                Format::Yaml => openapi::to_yaml(&document),
-            })
+            match format {
+                Format::Json => Document::of("application/json", document.to_string()),
+                Format::Yaml => Document::of("application/yaml", openapi::to_yaml(&document)),
+            }
         })
     }
 
@@ -156,6 +158,17 @@ impl View {
         built.as_ref().map_err(String::as_str)
     }
 
+    /// That schema in its own language.
+    pub(crate) fn sdl(&self) -> Result<&Document, &str> {
+        let schema = self.graphql()?;
+        Ok(self.sdl.get_or_init(|| Document::of("text/plain; charset=utf-8", schema.sdl())))
+    }
+
+    /// The URLs at which the document says it is served, with their descriptions.
+    pub(crate) fn servers(&self) -> impl Iterator<Item = &(String, Option<String>)> {
+        self.endpoint.info.servers.iter()
+    }
+
     /// `serverInfo` as MCP shows it.
     pub(crate) fn server_info(&self) -> &str {
         self.lists.server_info()
@@ -178,14 +191,7 @@ impl Functions {
         let rows = lowered.report.iter().map(|loss| {
             json!({"tool": loss.tool, "pointer": loss.pointer, "kind": kind(loss.kind), "message": loss.message})
         });
-        let report = Document::of(Value::Array(rows.collect()).to_string());
-        Self { array: Document::of(lowered.array.to_string()), report, lowered }
-    }
-}
-
-impl Document {
-    fn of(text: String) -> Self {
-        let etag = format!("\"{}\"", seal::fingerprint(&[&text]));
-        Self { bytes: Bytes::from(text), etag }
+        let report = Document::of("application/json", Value::Array(rows.collect()).to_string());
+        Self { array: Document::of("application/json", lowered.array.to_string()), report, lowered }
     }
 }

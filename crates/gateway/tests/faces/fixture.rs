@@ -82,6 +82,17 @@ fn tools() -> Value {
             "name": "mirrored",
             "inputSchema": {"type": "object", "properties": {"region": {"type": "string", "x-mcp-header": "Region"}}},
         },
+        {
+            "name": "search",
+            "inputSchema": {"type": "object", "properties": {
+                "id": {"type": "array", "items": {"type": "integer"}},
+                "tag": {"type": "array", "items": {"type": "string"}},
+                "filter": {"type": "object", "properties": {"name": {"type": "string"}, "age": {"type": "integer"}}},
+                "deep": {"type": "object", "properties": {
+                    "a": {"type": "object", "properties": {"b": {"type": "boolean"}}},
+                }},
+            }, "required": ["id"]},
+        },
     ])
 }
 
@@ -174,7 +185,7 @@ async fn call(request: &UpstreamRequest) -> Result<UpstreamReply, UpstreamError>
     let context = &request.context;
     Ok(match name.as_str() {
         // The bytes as they came, so that a test sees every change on the way.
-        "echo" | "get_user" | "mirrored" => {
+        "echo" | "get_user" | "mirrored" | "search" => {
             ok(&format!(r#"{{"content":[],"structuredContent":{arguments},"x":1.50}}"#))
         }
         "fail" => ok(r#"{"content":[{"type":"text","text":"no such user"}],"isError":true}"#),

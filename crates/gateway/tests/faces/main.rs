@@ -4,6 +4,7 @@
 mod admin;
 mod arbitrary;
 mod batch;
+mod docs;
 mod fixture;
 mod functions;
 mod graphql;

@@ -31,7 +31,7 @@ async fn a_session_needs_no_memory() {
     let other = Fixture::with(|config| config.secret = secret()).await;
     let session = one.initialize(LATEST, json!({})).await;
     let answer = other.legacy(Some(&session), "tools/list", json!({})).await;
-    assert_eq!(answer.json()["result"]["tools"].as_array().unwrap().len(), 14);
+    assert_eq!(answer.json()["result"]["tools"].as_array().unwrap().len(), 15);
     let stranger = Fixture::new().await;
     let answer = stranger.legacy(Some(&session), "tools/list", json!({})).await;
     assert_eq!(answer.status, 404);

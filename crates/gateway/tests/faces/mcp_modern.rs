@@ -50,7 +50,7 @@ async fn pages_follow_a_sealed_cursor_to_the_end() {
             None => break,
         }
     }
-    assert_eq!(names.len(), 14, "{names:?}");
+    assert_eq!(names.len(), 15, "{names:?}");
     let forged = fixture.modern("tools/list", json!({"cursor": "forged"})).await;
     assert_eq!(code(&forged), (200, -32602));
 }
@@ -207,7 +207,7 @@ async fn a_client_sees_the_list_that_its_own_capabilities_open() {
     let none = fixture.modern("tools/list", declaring(json!({}))).await.json()["result"].clone();
     assert_eq!((&none["tools"], &none["ttlMs"]), (&json!([]), &json!(0)), "{none}");
     let all = fixture.modern("tools/list", declaring(json!({"sampling": {}}))).await;
-    assert_eq!(all.json()["result"]["tools"].as_array().unwrap().len(), 14, "{}", all.body);
+    assert_eq!(all.json()["result"]["tools"].as_array().unwrap().len(), 15, "{}", all.body);
 }
 
 #[tokio::test(start_paused = true)]

@@ -169,3 +169,66 @@ async fn a_foreign_origin_is_refused() {
     assert_eq!(fixture.send(request.body("{}").unwrap()).await.status, 403);
     assert!(fixture.upstream.calls().is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn options_names_the_methods_of_its_very_path() {
+    let fixture = Fixture::new().await;
+    for (path, allow) in [
+        ("/tools/echo", "POST, OPTIONS"),
+        ("/get_user/7", "GET, OPTIONS"),
+        ("/openapi.json", "GET, HEAD, OPTIONS"),
+        ("/mcp", "GET, POST, DELETE, OPTIONS"),
+        ("/endpoints/other/batch", "POST, OPTIONS"),
+    ] {
+        let answer = fixture.send(http::Request::options(path).body("").unwrap()).await;
+        assert_eq!((answer.status, answer.header("allow")), (204, allow), "{path}");
+    }
+    let nothing = fixture.send(http::Request::options("/nothing").body("").unwrap()).await;
+    assert_eq!(nothing.status, 404);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_annotated_argument_may_come_in_its_header() {
+    let fixture = Fixture::new().await;
+    let send = async |header: &str, body: &str| {
+        let request = http::Request::post("/tools/mirrored").header("mcp-param-region", header);
+        fixture.send(request.body(body).unwrap()).await
+    };
+    assert_eq!(send("eu", "{}").await.json(), json!({"region": "eu"}));
+    assert_eq!(send("=?base64?w7xi?=", r#"{"a":1.50}"#).await.body, r#"{"a":1.50,"region":"üb"}"#);
+    assert_eq!(send("eu", r#"{"region":"eu"}"#).await.body, r#"{"region":"eu"}"#);
+    let differs = send("eu", r#"{"region":"us"}"#).await;
+    assert_eq!((differs.status, &differs.json()["violations"][0]["pointer"]), (400, &json!("/region")));
+    let document = fixture.get("/openapi.json").await.json();
+    let parameter = &document["paths"]["/tools/mirrored"]["post"]["parameters"][0];
+    assert_eq!((&parameter["in"], &parameter["name"]), (&json!("header"), &json!("Mcp-Param-Region")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_query_may_hold_lists_and_objects() {
+    let view = |config: &mut mpe_gateway::GatewayConfig| {
+        let root = config.endpoints.get_mut(&mpe_engine::EndpointId::default()).unwrap();
+        root.mappings.push(mpe_gateway::ResponseMapping {
+            path: mpe_gateway::PathTemplate::parse("/find/search/{id}").unwrap(),
+            response: json!({}),
+        });
+    };
+    let fixture = Fixture::with(view).await;
+    let answer =
+        fixture.get("/find/search/1,2?tag=a&tag=b&filter[name]=x%20y&filter[age]=7&deep[a][b]=true").await;
+    assert_eq!(
+        answer.json(),
+        json!({"id": [1, 2], "tag": ["a", "b"], "filter": {"name": "x y", "age": 7}, "deep": {"a": {"b": true}}}),
+        "{}",
+        answer.body
+    );
+    let wrong = fixture.get("/find/search/1,x?filter[age]=old&nothing=1").await;
+    let pointers: Vec<_> =
+        wrong.json()["violations"].as_array().unwrap().iter().map(|v| v["pointer"].clone()).collect();
+    assert_eq!(
+        (wrong.status, pointers),
+        (400, vec![json!("/id/1"), json!("/filter/age"), json!("/nothing")]),
+        "{}",
+        wrong.body
+    );
+}

@@ -122,6 +122,7 @@ fn welcome(engine: &McpProxyEngine, address: SocketAddr, is_demo: bool) -> Strin
         format!("  REST       {base}/tools/{{tool}}"),
         format!("  batch      {base}/batch"),
         format!("  OpenAPI    {base}/openapi.json  {base}/openapi.yaml"),
+        format!("  page       {base}/docs"),
         format!("  GraphQL    {base}/graphql"),
         format!("  functions  {base}/tools?format=openai"),
         format!("  health     {base}/livez  {base}/readyz"),

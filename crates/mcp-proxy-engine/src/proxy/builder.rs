@@ -151,7 +151,7 @@ pub(crate) fn proxies(variable: &dyn Fn(&str) -> Option<String>) -> Result<Proxy
 }
 
 /// The mapped paths that the Python product's examples use.
-fn demo_mappings(config: &mut Config) {
+pub(super) fn demo_mappings(config: &mut Config) {
     let user = json!({
         "type": "object",
         "properties": {

@@ -67,7 +67,6 @@ struct Started {
     extra: Vec<UpstreamConfig>,
     listen: SocketAddr,
     pool: PoolConfig,
-    faces: String,
 }
 
 /// One function to execute: a tool's name and its arguments, spelled as the Python product's `tool_calls`.
@@ -150,14 +149,18 @@ impl McpProxyEngine {
         &self.root
     }
 
-    /// Makes the engine what `source` says, without dropping a call: servers, tenants, names and limits. What has not
+    /// Makes the engine what `source` says, without dropping a call: servers, tenants, names and limits, and how the tenants look from
+    /// outside (titles, versions, where they are served, mapped paths). What has not
     /// changed keeps its connections, sessions and tools; a removed server finishes the calls it has.
     ///
     /// Returns the keys whose change takes effect at the next start only.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] and [`ErrorKind::Start`]; nothing has changed then.
-    pub fn apply(&self, source: Source) -> Result<Vec<&'static str>, Error> {
+    pub fn apply(&self, mut source: Source) -> Result<Vec<&'static str>, Error> {
+        if self.demo.is_some() {
+            builder::demo_mappings(&mut source.config);
+        }
         let mut settings = source.settings()?;
         let later = self.started.later(&settings);
         let root = settings.endpoints.iter_mut().find(|endpoint| endpoint.id == self.root);
@@ -165,6 +168,7 @@ impl McpProxyEngine {
             root.upstreams.extend(self.started.extra.iter().cloned());
         }
         self.engine().apply(settings.endpoints).map_err(Error::start)?;
+        self.gateway.show(settings.gateway.endpoints);
         Ok(later)
     }
 
@@ -274,7 +278,7 @@ impl McpProxyEngine {
 
 impl Started {
     fn with(settings: &Settings, extra: Vec<UpstreamConfig>) -> Self {
-        Self { extra, listen: settings.listen, pool: settings.pool.clone(), faces: faces(settings) }
+        Self { extra, listen: settings.listen, pool: settings.pool.clone() }
     }
 
     /// The keys that differ and cannot be changed under way.
@@ -282,20 +286,9 @@ impl Started {
         // Proxies come from the environment, not from the file.
         let mut pool = settings.pool.clone();
         pool.proxies.clone_from(&self.pool.proxies);
-        let changed = [
-            ("listen", self.listen != settings.listen),
-            ("http2_config", self.pool != pool),
-            ("title, response_mappings and the like", self.faces != faces(settings)),
-        ];
+        let changed = [("listen", self.listen != settings.listen), ("http2_config", self.pool != pool)];
         changed.into_iter().filter_map(|(key, changed)| changed.then_some(key)).collect()
     }
-}
-
-/// How every tenant looks from outside, as a text to compare.
-fn faces(settings: &Settings) -> String {
-    let views = settings.gateway.endpoints.iter().map(|(id, view)| (id.as_str(), format!("{view:?}")));
-    let views: std::collections::BTreeMap<_, _> = views.collect();
-    format!("{views:?}")
 }
 
 impl FunctionCall {

@@ -133,11 +133,14 @@ fn a_changed_configuration_is_taken_up_and_a_broken_one_is_not() {
     let behind = serve(&[]);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("proxy.json");
-    let config = |deny: &str| {
+    let config = |deny: &str, title: &str, mapped: &str| {
         let url = format!("http://{}/mcp", behind.address);
-        format!("{{\"mcpServers\": {{\"demo\": {{\"url\": \"{url}\", \"deny\": [{deny}]}}}}}}")
+        format!(
+            "{{\"title\": \"{title}\", \"response_mappings\": {{\"{mapped}\": {{}}}}, \
+             \"mcpServers\": {{\"demo\": {{\"url\": \"{url}\", \"deny\": [{deny}]}}}}}}"
+        )
     };
-    std::fs::write(&file, config("")).unwrap();
+    std::fs::write(&file, config("", "Before", "/get_user/{user_id}")).unwrap();
     let served = serve(&["--config", file.to_str().unwrap()]);
     until(&served, "/tools?format=mcp", "get_orders");
 
@@ -146,7 +149,7 @@ fn a_changed_configuration_is_taken_up_and_a_broken_one_is_not() {
     assert!(line.contains("proxy.json:1:16: mcpServers: expected a map, found an integer"), "{line}");
     assert!(served.request("GET", "/tools?format=mcp", "").contains("get_orders"));
 
-    std::fs::write(&file, config("\"get_orders\", \"fail\"")).unwrap();
+    std::fs::write(&file, config("\"get_orders\", \"fail\"", "After", "/users/get_user/{user_id}")).unwrap();
     for _ in 0..200 {
         if !served.request("GET", "/tools?format=mcp", "").contains("get_orders") {
             break;
@@ -155,6 +158,15 @@ fn a_changed_configuration_is_taken_up_and_a_broken_one_is_not() {
     }
     let tools = served.request("GET", "/tools?format=mcp", "");
     assert!(tools.contains("get_user") && !tools.contains("get_orders"), "{tools}");
+    until(&served, "/openapi.json", "\"title\":\"After\"");
+    until(&served, "/users/get_user/123", "Ada Lovelace");
+    assert!(served.request("GET", "/get_user/123", "").starts_with("HTTP/1.1 404"));
+
+    // Nothing but how it looks changes.
+    std::fs::write(&file, config("\"get_orders\", \"fail\"", "Later still", "/u/get_user/{user_id}"))
+        .unwrap();
+    until(&served, "/openapi.json", "\"title\":\"Later still\"");
+    until(&served, "/u/get_user/124", "Grace Hopper");
 }
 
 #[cfg(unix)]
