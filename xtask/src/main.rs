@@ -14,14 +14,17 @@ mod ci;
 mod codegen;
 mod conformance;
 mod deny;
+mod docs_page;
 mod flags;
 mod fuzz;
+mod generators;
 mod http;
 mod node;
 mod openapi_check;
 mod peers;
 mod process;
 mod python;
+mod schemathesis;
 mod soak;
 mod workspace;
 
@@ -36,9 +39,11 @@ const COMMANDS: &[Command] = &[
     codegen::COMMAND,
     conformance::COMMAND,
     deny::COMMAND,
+    docs_page::COMMAND,
     fuzz::COMMAND,
     openapi_check::COMMAND,
     peers::COMMAND,
+    schemathesis::COMMAND,
     soak::COMMAND,
 ];
 

@@ -32,7 +32,7 @@ const ERAS: [&str; 2] = ["modern", "legacy"];
 /// One arrangement: a name for the report, and what it does.
 type Scenario = (&'static str, fn(&Bench) -> anyhow::Result<()>);
 
-const SCENARIOS: [Scenario; 10] = [
+const SCENARIOS: [Scenario; 11] = [
     ("everything", everything_over_http),
     ("everything-sse", everything_over_sse),
     ("everything-stdio", everything_over_pipes),
@@ -43,16 +43,25 @@ const SCENARIOS: [Scenario; 10] = [
     ("time", time_over_pipes),
     ("two-servers", two_servers_in_one_file),
     ("inspector", inspector_in_front),
+    ("round-trip", arguments_over_rest_and_mcp),
 ];
 
+/// A real server, and what `serve` is told so that it stands behind the product.
+pub(crate) struct Behind {
+    pub(crate) name: &'static str,
+    pub(crate) arguments: Vec<String>,
+    /// Where it is a process of its own; stopped when dropped.
+    _server: Option<Server>,
+}
+
 /// What every scenario needs.
-struct Bench {
-    binary: PathBuf,
-    node: Node,
-    python: Python,
+pub(crate) struct Bench {
+    pub(crate) binary: PathBuf,
+    pub(crate) node: Node,
+    pub(crate) python: Python,
     /// The server of `tests/examples/rmcp-server.rs`.
     rmcp: PathBuf,
-    folder: PathBuf,
+    pub(crate) folder: PathBuf,
 }
 
 fn peers(given: &Given) -> anyhow::Result<()> {
@@ -61,13 +70,7 @@ fn peers(given: &Given) -> anyhow::Result<()> {
         let names: Vec<_> = SCENARIOS.iter().map(|(name, _)| *name).collect();
         bail!("no scenario `{only}`; there are {}", names.join(", "));
     }
-    let bench = Bench {
-        binary: binary()?,
-        node: Node::install()?,
-        python: Python::install()?,
-        rmcp: rmcp()?,
-        folder: scratch("peers")?,
-    };
+    let bench = Bench::install("peers")?;
     let mut lost = Vec::new();
     for (name, scenario) in SCENARIOS.iter().filter(|(name, _)| only.is_none_or(|only| only == *name)) {
         println!("peers: {name}");
@@ -115,11 +118,7 @@ fn everything_over_pipes(bench: &Bench) -> anyhow::Result<()> {
 }
 
 fn rmcp_over_http(bench: &Bench) -> anyhow::Result<()> {
-    let port = free_port()?;
-    let mut command = Process::new(&bench.rmcp);
-    command.arg(port.to_string());
-    let server = Server::start("rmcp", &mut command, port, &bench.folder)?;
-    let url = format!("http://127.0.0.1:{port}/mcp");
+    let (server, url) = bench.rmcp()?;
     bench.compare_in_both_eras("rmcp", &url, &[&url])?;
     drop(server);
     Ok(())
@@ -130,19 +129,12 @@ fn rmcp_over_pipes(bench: &Bench) -> anyhow::Result<()> {
 }
 
 fn filesystem_over_pipes(bench: &Bench) -> anyhow::Result<()> {
-    let files = bench.folder.join("files");
-    std::fs::create_dir_all(&files)?;
-    std::fs::write(files.join("note.txt"), "one\ntwo\n")?;
-    let script = bench.node.package("@modelcontextprotocol/server-filesystem/dist/index.js");
-    let files = files.to_string_lossy();
-    let command = [bench.node.program().to_string_lossy(), script.to_string_lossy(), files.clone()];
-    let command = command.map(std::borrow::Cow::into_owned);
-    bench.compare_over_pipes("filesystem", &command, &["--dir", &files])
+    let command = bench.filesystem()?;
+    bench.compare_over_pipes("filesystem", &command, &["--dir", &command[2]])
 }
 
 fn time_over_pipes(bench: &Bench) -> anyhow::Result<()> {
-    let command = [bench.python.program("mcp-server-time").to_string_lossy().into_owned()];
-    bench.compare_over_pipes("time", &command, &[])
+    bench.compare_over_pipes("time", &bench.time(), &[])
 }
 
 fn fastmcp_over_http(bench: &Bench) -> anyhow::Result<()> {
@@ -192,6 +184,21 @@ fn inspector_in_front(bench: &Bench) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The arguments of each tool, of the demo and of every real server, arrive equal whichever way they are sent; see `roundtrip.mjs`.
+fn arguments_over_rest_and_mcp(bench: &Bench) -> anyhow::Result<()> {
+    let mut listed = vec![("demo", bench.tools_of("demo", &[])?)];
+    for behind in bench.servers()? {
+        listed.push((behind.name, bench.tools_of(behind.name, &behind.arguments)?));
+    }
+    for (name, tools) in listed {
+        let mut command = bench.node.command(Path::new("roundtrip.mjs"));
+        command.arg("--server").arg(name).arg("--tools").arg(tools);
+        command.arg("--binary").arg(&bench.binary).arg("--folder").arg(&bench.folder);
+        run(&mut command).with_context(|| name.to_owned())?;
+    }
+    Ok(())
+}
+
 /// Whether the product lists what the server lists, tool by tool.
 fn same_tools(direct: &Value, through: &Value, era: &str) -> anyhow::Result<()> {
     let tools = |list: &Value| list["tools"].as_array().cloned().context("the inspector lists no tools");
@@ -230,6 +237,68 @@ fn rmcp() -> anyhow::Result<PathBuf> {
 // === impl Bench ===
 
 impl Bench {
+    /// Builds the product and installs the servers and clients.
+    pub(crate) fn install(folder: &str) -> anyhow::Result<Self> {
+        Ok(Self {
+            binary: binary()?,
+            node: Node::install()?,
+            python: Python::install()?,
+            rmcp: rmcp()?,
+            folder: scratch(folder)?,
+        })
+    }
+
+    /// Every real server, running where it is no child of the product.
+    pub(crate) fn servers(&self) -> anyhow::Result<Vec<Behind>> {
+        let (everything, everything_url) = self.everything()?;
+        let (fastmcp, fastmcp_url) = self.fastmcp()?;
+        let (rmcp, rmcp_url) = self.rmcp()?;
+        let over_pipes = |name, command: &[String]| {
+            let arguments = std::iter::once("--".to_owned()).chain(command.iter().cloned()).collect();
+            Behind { name, arguments, _server: None }
+        };
+        Ok(vec![
+            Behind { name: "everything", arguments: vec![everything_url], _server: Some(everything) },
+            Behind { name: "fastmcp", arguments: vec![fastmcp_url], _server: Some(fastmcp) },
+            Behind { name: "rmcp", arguments: vec![rmcp_url], _server: Some(rmcp) },
+            over_pipes("filesystem", &self.filesystem()?),
+            over_pipes("time", &self.time()),
+        ])
+    }
+
+    /// A file with the tools of what `arguments` put behind the product.
+    fn tools_of(&self, name: &str, arguments: &[String]) -> anyhow::Result<PathBuf> {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let (gateway, url) = self.gateway(name, &arguments)?;
+        let tools = http::get(port_of(&url)?, "/tools?format=mcp")?;
+        gateway.stop()?;
+        let file = self.folder.join(format!("{name}-tools.json"));
+        std::fs::write(&file, tools)?;
+        Ok(file)
+    }
+
+    /// The command of the reference server for files, with a folder of ours.
+    fn filesystem(&self) -> anyhow::Result<[String; 3]> {
+        let files = self.folder.join("files");
+        std::fs::create_dir_all(&files)?;
+        std::fs::write(files.join("note.txt"), "one\ntwo\n")?;
+        let script = self.node.package("@modelcontextprotocol/server-filesystem/dist/index.js");
+        let command = [self.node.program(), &script, &files];
+        Ok(command.map(|part| part.to_string_lossy().into_owned()))
+    }
+
+    fn rmcp(&self) -> anyhow::Result<(Server, String)> {
+        let port = free_port()?;
+        let mut command = Process::new(&self.rmcp);
+        command.arg(port.to_string());
+        let server = Server::start("rmcp", &mut command, port, &self.folder)?;
+        Ok((server, format!("http://127.0.0.1:{port}/mcp")))
+    }
+
+    fn time(&self) -> [String; 1] {
+        [self.python.program("mcp-server-time").to_string_lossy().into_owned()]
+    }
+
     fn everything(&self) -> anyhow::Result<(Server, String)> {
         let port = free_port()?;
         let server = Server::start(
@@ -250,7 +319,7 @@ impl Bench {
     }
 
     /// The product, ready, in front of what `arguments` say; and the URL of its MCP endpoint.
-    fn gateway(&self, name: &str, arguments: &[&str]) -> anyhow::Result<(Server, String)> {
+    pub(crate) fn gateway(&self, name: &str, arguments: &[&str]) -> anyhow::Result<(Server, String)> {
         let port = free_port()?;
         let mut command = Process::new(&self.binary);
         command.arg("serve").args(["--listen", &format!("127.0.0.1:{port}")]).args(arguments);
@@ -307,4 +376,11 @@ impl Bench {
         let text = output(&mut command)?;
         serde_json::from_str(&text).with_context(|| format!("the inspector printed no JSON: {text}"))
     }
+}
+
+/// The port in `http://127.0.0.1:PORT/…`.
+pub(crate) fn port_of(url: &str) -> anyhow::Result<u16> {
+    let authority = url.split('/').nth(2).unwrap_or_default();
+    let port = authority.rsplit(':').next().and_then(|port| port.parse().ok());
+    port.with_context(|| format!("no port in {url}"))
 }

@@ -48,6 +48,20 @@ pub(crate) fn binary() -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
+/// Builds an example, debug profile, and returns its path.
+///
+/// # Errors
+/// When it does not build.
+pub(crate) fn example(package: &str, name: &str) -> anyhow::Result<PathBuf> {
+    // As with the binary.
+    if std::env::var_os("CI").is_some() {
+        run(cargo().args(["build", "--quiet", "--workspace", "--all-targets"]))?;
+    } else {
+        run(cargo().args(["build", "--quiet", "--package", package, "--example", name]))?;
+    }
+    Ok(target().join("debug").join("examples").join(name).with_extension(std::env::consts::EXE_EXTENSION))
+}
+
 /// An empty folder of that name under `target/xtask`.
 ///
 /// # Errors
