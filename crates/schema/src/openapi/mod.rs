@@ -50,7 +50,7 @@ pub fn document(info: &DocumentInfo, operations: &Operations, version: OpenApiVe
     for part in &parts {
         part.insert(version, &mut schemas);
     }
-    schemas.extend(skeleton::schemas());
+    schemas.extend(skeleton::schemas(&parts));
     for (operation, part) in operations.operations.iter().zip(&parts) {
         put_parameters(&mut document, operation, part, version, &mut schemas);
     }

@@ -49,10 +49,12 @@ pub(super) fn method(operation: &Operation) -> &'static str {
     }
 }
 
-/// Components that every document has.
-pub(super) fn schemas() -> Map<String, Value> {
+/// Components of the document itself, as far as something refers to them.
+pub(super) fn schemas(parts: &[Part<'_>]) -> Map<String, Value> {
     let mut schemas = Map::new();
-    schemas.insert("Content".to_owned(), content());
+    if parts.iter().any(|part| part.response.is_none()) {
+        schemas.insert("Content".to_owned(), content());
+    }
     schemas.insert("Problem".to_owned(), problem());
     schemas
 }

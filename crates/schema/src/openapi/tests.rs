@@ -63,6 +63,19 @@ fn lowered(input: Value) -> Value {
 }
 
 #[test]
+fn no_component_is_there_for_nothing() {
+    for version in [OpenApiVersion::V3_1, OpenApiVersion::V3_0] {
+        let mut described = get_user();
+        let has_content = |tool: &Value| {
+            describe(&[tool.clone()], &[], version)["components"]["schemas"].get("Content").is_some()
+        };
+        assert!(has_content(&described), "{version:?}");
+        described["outputSchema"] = json!({"type": "object"});
+        assert!(!has_content(&described), "{version:?}");
+    }
+}
+
+#[test]
 fn a_document_of_each_version_is_as_reviewed() {
     let mapping =
         ("/get_user/{user_id}", json!({"type": "dict", "properties": [{"name": "id", "type": "str"}]}));
