@@ -16,7 +16,6 @@ const origin = new URL(opt.base).origin;
 const QUIET = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
 
 mkdirSync(opt.shots, { recursive: true });
-const shot = (page, name) => page.screenshot({ path: join(opt.shots, `${name}.png`), fullPage: true });
 const complaints = [];
 
 const browser = await chromium.launch({ executablePath: opt.chromium, args: QUIET });
@@ -44,7 +43,7 @@ try {
   assert.equal(await page.title(), document.info.title);
   assert.equal(await page.getByText('Warning', { exact: true }).count(), 0, 'the viewer warns of nothing');
   assert.equal(await page.locator('.errors-wrapper').count(), 0, 'the viewer finds no error');
-  await shot(page, 'page');
+  await page.screenshot({ path: join(opt.shots, 'page.png'), fullPage: true });
 
   /** Opens an operation, fills it in, runs it, and gives the status and the body that are shown. */
   async function use(path, fill) {
@@ -59,7 +58,9 @@ try {
     assert.ok(where.startsWith(opt.base), `${where} is at this endpoint`);
     const status = (await answer.locator('.response-col_status').innerText()).trim().split(/\s/)[0];
     const body = await answer.locator('.highlight-code pre, pre.microlight').first().innerText();
-    await shot(page, path.replace(/\W+/g, '-').replace(/^-/, ''));
+    // Where the answer is: a page with every answer open is very long.
+    await answer.scrollIntoViewIfNeeded();
+    await page.screenshot({ path: join(opt.shots, `${path.replace(/\W+/g, '-').replace(/^-|-$/g, '')}.png`) });
     return { status, body };
   }
   const body = (value) => (block) => block.locator('textarea').first().fill(JSON.stringify(value));
