@@ -67,7 +67,9 @@ fn no_component_is_there_for_nothing() {
     for version in [OpenApiVersion::V3_1, OpenApiVersion::V3_0] {
         let mut described = get_user();
         let has_content = |tool: &Value| {
-            describe(&[tool.clone()], &[], version)["components"]["schemas"].get("Content").is_some()
+            describe(std::slice::from_ref(tool), &[], version)["components"]["schemas"]
+                .get("Content")
+                .is_some()
         };
         assert!(has_content(&described), "{version:?}");
         described["outputSchema"] = json!({"type": "object"});
