@@ -91,6 +91,10 @@ impl Decoder {
                 rest = rest.strip_prefix(b"\n").unwrap_or(rest);
             }
             if self.line.is_empty() {
+                // As where the line comes in pieces: what is refused does not depend on where chunks end.
+                if line.len() > self.limit {
+                    return Err(TooLong { limit: self.limit });
+                }
                 self.take_line(line)?;
             } else {
                 self.extend(line)?;

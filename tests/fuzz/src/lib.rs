@@ -30,16 +30,19 @@ pub fn jsonrpc(data: &[u8]) {
         assert!(!error.to_string().is_empty());
         return;
     };
-    let value: Value = serde_json::from_slice(data).expect("a message is JSON");
-    assert_eq!(value["jsonrpc"], "2.0");
+    assert!(serde_json::from_slice::<&RawValue>(data).is_ok(), "a message is JSON");
     let written = message.to_bytes();
     assert!(!written.contains(&b'\n') || data.contains(&b'\n'), "a line stays a line");
     let again = Message::parse(&written).expect("what we write, we read");
     assert_eq!(again.to_bytes(), written, "writing is stable");
-    let rewritten: Value = serde_json::from_slice(&written).expect("what we write is JSON");
-    for member in ["id", "method", "params", "result"] {
-        let (before, after) = (value.get(member), rewritten.get(member));
-        assert!(before == after || before == Some(&Value::Null), "{member}: {before:?} became {after:?}");
+    // Payloads may hold what JSON's grammar allows and no string can hold, such as half a surrogate pair.
+    if let Ok(value) = serde_json::from_slice::<Value>(data) {
+        assert_eq!(value["jsonrpc"], "2.0");
+        let rewritten: Value = serde_json::from_slice(&written).expect("what we write is JSON");
+        for member in ["id", "method", "params", "result"] {
+            let (before, after) = (value.get(member), rewritten.get(member));
+            assert!(before == after || before == Some(&Value::Null), "{member}: {before:?} became {after:?}");
+        }
     }
     if let Ok(Envelope::Request { params, .. }) = Envelope::parse(data) {
         // Refusing is fine.
@@ -56,6 +59,10 @@ pub fn sse(data: &[u8]) {
     assert_eq!(whole, pieces, "one chunk, or seven bytes at a time");
     for event in &whole.0 {
         assert!(event.data.len() <= LIMIT);
+        // We name events ourselves, and never with a NUL.
+        if event.name.as_ref().is_some_and(|name| name.contains('\0')) {
+            continue;
+        }
         let mut written = Vec::new();
         let id = event.id.as_deref().filter(|id| !id.is_empty());
         sse::encode(&mut written, event.name.as_deref(), id, &event.data);

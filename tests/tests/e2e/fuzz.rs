@@ -72,7 +72,7 @@ const WORDS: &[&str] = &[
 
 /// One change of a request.
 #[derive(Clone, Debug)]
-enum Mutation {
+pub(crate) enum Mutation {
     Cut(Index),
     Insert(Index, &'static str),
     Remove(Index, u8),
@@ -80,7 +80,7 @@ enum Mutation {
     Set(Index, u8),
 }
 
-fn mutation() -> impl Strategy<Value = Mutation> {
+pub(crate) fn mutation() -> impl Strategy<Value = Mutation> {
     prop_oneof![
         1 => any::<Index>().prop_map(Mutation::Cut),
         4 => (any::<Index>(), select(WORDS)).prop_map(|(at, word)| Mutation::Insert(at, word)),
@@ -90,7 +90,7 @@ fn mutation() -> impl Strategy<Value = Mutation> {
     ]
 }
 
-fn mutated(mut bytes: Vec<u8>, mutations: &[Mutation]) -> Vec<u8> {
+pub(crate) fn mutated(mut bytes: Vec<u8>, mutations: &[Mutation]) -> Vec<u8> {
     for mutation in mutations {
         if bytes.is_empty() {
             break;

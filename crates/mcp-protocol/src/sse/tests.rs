@@ -108,3 +108,17 @@ proptest! {
         while decoder.next_event().is_some() {}
     }
 }
+
+#[test]
+fn a_line_over_the_limit_is_refused_wherever_the_chunks_end() {
+    for field in ["data: ", "event: ", "id: ", ": ", "unknown: "] {
+        let stream = format!("data: ok\n\n{field}{}\ndata: late\n\n", "x".repeat(64));
+        for size in [1, 3, 7, stream.len()] {
+            let mut decoder = Decoder::new(64);
+            let outcome = stream.as_bytes().chunks(size).try_for_each(|chunk| decoder.push(chunk));
+            assert_eq!(outcome, Err(TooLong { limit: 64 }), "{field:?} in chunks of {size}");
+            assert_eq!(decoder.next_event().unwrap().data, b"ok");
+            assert!(decoder.next_event().is_none(), "{field:?} in chunks of {size}");
+        }
+    }
+}
