@@ -139,7 +139,7 @@ async fn change_ms(engine: &Engine, server: &Prompt) -> anyhow::Result<f64> {
     Ok(start.elapsed().saturating_sub(DEBOUNCE).as_secs_f64() * 1000.0)
 }
 
-fn resident_mib() -> anyhow::Result<f64> {
+pub fn resident_mib() -> anyhow::Result<f64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
     let kib: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
@@ -148,7 +148,8 @@ fn resident_mib() -> anyhow::Result<f64> {
 
 // === An upstream that answers at once ===
 
-struct Prompt {
+/// An upstream that answers at once.
+pub struct Prompt {
     tools: Mutex<Box<RawValue>>,
     result: Box<RawValue>,
     n: usize,
@@ -157,7 +158,7 @@ struct Prompt {
 }
 
 impl Prompt {
-    fn new(n: usize, n_tools: usize) -> Self {
+    pub fn new(n: usize, n_tools: usize) -> Self {
         Self {
             tools: Mutex::new(tools(n, n_tools, "")),
             result: raw(&json!({ "content": [{ "type": "text", "text": "ok" }] })),

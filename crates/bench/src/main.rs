@@ -10,6 +10,7 @@
 
 mod batch;
 mod catalogue;
+mod endpoints;
 mod faults;
 mod gateway;
 mod load;
@@ -40,6 +41,8 @@ enum Command {
     Batch(batch::Options),
     /// What 1,000 upstreams with 20 tools each cost.
     Catalogue(catalogue::Options),
+    /// What ten thousand idle endpoints cost, made on demand.
+    Endpoints(endpoints::Options),
     /// The whole gateway against yardsticks (and peers) in one sitting.
     Gateway(gateway::Options),
     /// 1,000 upstreams, 10,000 listening streams, 10,000 idle sessions.
@@ -82,6 +85,7 @@ fn main() -> anyhow::Result<()> {
         Command::Batch(options) => runtime.block_on(batch::run(options)),
         Command::Catalogue(options) => runtime.block_on(catalogue::run(options)),
         Command::Many(options) => runtime.block_on(many::run(options)),
+        Command::Endpoints(options) => runtime.block_on(endpoints::run(options)),
         Command::Neighbours(options) => runtime.block_on(batch::neighbours(options)),
         Command::Gateway(options) => runtime.block_on(gateway::run(options)),
         Command::Transport(options) => runtime.block_on(transport::run(options)),

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::{debug, warn};
 
 use crate::handle::Handle;
+use crate::hedge;
 use crate::limit::{Gate, Permit, Refusal};
 use crate::retry::{Decision, Repeatability, Schedule, decide};
 use crate::tenant::Tenant;
@@ -20,7 +21,11 @@ use crate::{Asking, Attempt, Blame, CallError, CallErrorKind, CallEvents, Execut
 pub(crate) struct Errand<'a> {
     pub(crate) tenant: &'a Tenant,
     pub(crate) gate: &'a Gate,
+    /// Of a tool that has limits of its own.
+    pub(crate) tool_gate: Option<&'a Gate>,
     pub(crate) handle: &'a Arc<Handle>,
+    /// What is asked for: the tool by its original name, else the method.
+    pub(crate) subject: &'a str,
     pub(crate) request: UpstreamRequest,
     pub(crate) repeatability: Repeatability,
 }
@@ -35,6 +40,8 @@ pub(crate) struct Answer {
 
 /// The places an errand takes at its gates, from the first attempt to the last.
 struct Places<'a> {
+    /// Of a tool that has limits of its own.
+    tool: Option<Permit<'a>>,
     upstream: Option<Permit<'a>>,
     endpoint: Option<Permit<'a>>,
 }
@@ -45,6 +52,31 @@ struct History {
     attempts: Vec<Attempt>,
     /// One attempt whose fate is unknown makes the fate of the call unknown, however the later ones end.
     may_have_run: bool,
+}
+
+/// How one attempt went.
+struct Tried {
+    outcome: Result<UpstreamReply, UpstreamError>,
+    elapsed: Duration,
+}
+
+impl History {
+    /// Records an attempt.
+    fn note(&mut self, tried: &Tried) {
+        let failure = tried.outcome.as_ref().err();
+        if failure.is_some_and(|error| error.kind == CallErrorKind::CircuitOpen) {
+            // The breaker let nothing out.
+            return;
+        }
+        self.may_have_run |= failure.is_some_and(|error| error.sent == Sent::Maybe);
+        self.attempts.push(Attempt { failure: failure.map(|error| error.kind), elapsed: tried.elapsed });
+    }
+
+    /// Records an attempt that was cancelled because another one was faster.
+    fn note_loser(&mut self, elapsed: Duration) {
+        self.may_have_run = true;
+        self.attempts.push(Attempt { failure: Some(CallErrorKind::Cancelled), elapsed });
+    }
 }
 
 /// A deadline that passed within this time of the first byte says more about the caller than about the upstream.
@@ -61,7 +93,7 @@ impl Errand<'_> {
         if let Err(wait) = handle.breaker.admit() {
             return Err(self.circuit_open(wait));
         }
-        // The upstream's permit first: callers of a slow upstream then queue there and take no place from the others.
+        // From the inside out: callers of a slow tool or upstream then queue there and take no place from the others.
         let mut places = self.places().await?;
         handle.budget.earn();
         let mut pauses = None;
@@ -86,10 +118,14 @@ impl Errand<'_> {
     async fn places(&self) -> Result<Places<'_>, CallError> {
         let deadline = self.request.deadline;
         let waiting = async {
+            let tool = match self.tool_gate {
+                Some(gate) => Some(gate.acquire(deadline).await.map_err(|refusal| (refusal, "tool"))?),
+                None => None,
+            };
             let upstream =
                 self.handle.gate.acquire(deadline).await.map_err(|refusal| (refusal, "upstream"))?;
             let endpoint = self.gate.acquire(deadline).await.map_err(|refusal| (refusal, "endpoint"))?;
-            Ok(Places { upstream: Some(upstream), endpoint: Some(endpoint) })
+            Ok(Places { tool, upstream: Some(upstream), endpoint: Some(endpoint) })
         };
         let permits = tokio::select! {
             biased;
@@ -99,35 +135,105 @@ impl Errand<'_> {
         permits.map_err(|(refusal, whose)| self.refused(refusal, whose))
     }
 
-    /// One attempt. Records it, and tells the breaker.
+    /// One attempt, and a second one beside it if the first takes long and may be hedged. Records what was tried.
     async fn attempt<'a>(
         &'a self,
         history: &mut History,
         places: &mut Places<'a>,
     ) -> Result<UpstreamReply, UpstreamError> {
+        let tried = match self.hedges_after(history) {
+            None => self.once(self.request.clone(), Some(places)).await,
+            // Boxed: the common way stays small.
+            Some(delay) => Box::pin(self.hedged(delay, history)).await,
+        };
+        history.note(&tried);
+        tried.outcome
+    }
+
+    /// When a second request may be sent beside the first; `None`: not at all.
+    fn hedges_after(&self, history: &History) -> Option<Duration> {
+        let hedge = self.handle.hedge.as_ref()?;
+        let may_try_twice = history.attempts.len() + 1 < self.handle.config.retry.max_attempts as usize;
+        let is_harmless =
+            self.repeatability == Repeatability::ReadOnly && hedge::allows(&self.request.context);
+        if may_try_twice && is_harmless { hedge.delay(self.subject) } else { None }
+    }
+
+    /// The first answer of two requests. A failure waits for the other one.
+    async fn hedged(&self, delay: Duration, history: &mut History) -> Tried {
+        let first_began = Instant::now();
+        let mut first = std::pin::pin!(self.once(self.request.clone(), None));
+        tokio::select! {
+            biased;
+            tried = &mut first => return tried,
+            () = sleep_until(first_began + delay) => {}
+        }
+        // No waiting for a place: who waits takes part in an overload.
+        let Some(_places) = self.free_places() else { return first.await };
+        if self.handle.breaker.is_open() || !self.handle.budget.spend() {
+            return first.await;
+        }
+        self.handle.meters.hedges.increment(1);
+        debug!(upstream = %self.handle.config.key, subject = self.subject, ?delay, "hedging");
+        let second_began = Instant::now();
+        let mut request = self.request.clone();
+        // Whatever is told under way, the first request tells it.
+        Arc::make_mut(&mut request.context).events = None;
+        let mut second = std::pin::pin!(self.once(request, None));
+        let (tried, loser_began, is_first) = tokio::select! {
+            tried = &mut first => (tried, second_began, true),
+            tried = &mut second => (tried, first_began, false),
+        };
+        if tried.outcome.is_ok() {
+            history.note_loser(loser_began.elapsed());
+            return tried;
+        }
+        history.note(&tried);
+        if is_first { second.await } else { first.await }
+    }
+
+    /// Places that are free right now.
+    fn free_places(&self) -> Option<Places<'_>> {
+        let tool = match self.tool_gate {
+            Some(gate) => Some(gate.try_acquire()?),
+            None => None,
+        };
+        let (upstream, endpoint) = (self.handle.gate.try_acquire()?, self.gate.try_acquire()?);
+        Some(Places { tool, upstream: Some(upstream), endpoint: Some(endpoint) })
+    }
+
+    /// One request. Tells the breaker how it went. With `places` they are lent to others while a person is asked.
+    async fn once<'a>(&'a self, request: UpstreamRequest, places: Option<&mut Places<'a>>) -> Tried {
         let handle = self.handle;
-        let pass = handle.breaker.admit().map_err(|wait| UpstreamError {
-            kind: CallErrorKind::CircuitOpen,
-            sent: Sent::No,
-            message: format!("upstream '{}' is known to be down", handle.config.key),
-            retry_after: Some(wait),
-            source: None,
-        })?;
+        let pass = match handle.breaker.admit() {
+            Ok(pass) => pass,
+            Err(wait) => {
+                let outcome = Err(UpstreamError {
+                    kind: CallErrorKind::CircuitOpen,
+                    sent: Sent::No,
+                    message: format!("upstream '{}' is known to be down", handle.config.key),
+                    retry_after: Some(wait),
+                    source: None,
+                });
+                return Tried { outcome, elapsed: Duration::ZERO };
+            }
+        };
         let exchange = handle.recorder.start();
-        let outcome = match self.who_may_be_asked() {
-            Some(asking) => self.send_and_ask(asking, places).await,
-            None => self.send().await,
+        let outcome = match (self.who_may_be_asked(), places) {
+            (Some(asking), Some(places)) => self.send_and_ask(asking, places).await,
+            _ => self.send(request).await,
         };
         let elapsed = exchange.elapsed();
-        history.attempts.push(Attempt { failure: outcome.as_ref().err().map(|error| error.kind), elapsed });
         match &outcome {
             Ok(reply) => {
                 exchange.answered(reply.protocol);
                 pass.succeeded();
                 handle.meters.attempted("answered");
+                if let Some(hedge) = &handle.hedge {
+                    hedge.answered(self.subject, elapsed);
+                }
             }
             Err(error) => {
-                history.may_have_run |= error.sent == Sent::Maybe;
                 handle.meters.attempted(error.kind.as_str());
                 if tells_of_outage(error, elapsed) && pass.failed() {
                     handle.meters.breaker_opened.increment(1);
@@ -135,11 +241,11 @@ impl Errand<'_> {
                 }
             }
         }
-        outcome
+        Tried { outcome, elapsed }
     }
 
-    async fn send(&self) -> Result<UpstreamReply, UpstreamError> {
-        let reply = timeout_at(self.request.deadline, self.handle.link.request(self.request.clone()));
+    async fn send(&self, request: UpstreamRequest) -> Result<UpstreamReply, UpstreamError> {
+        let reply = timeout_at(self.request.deadline, self.handle.link.request(request));
         tokio::select! {
             biased;
             reply = reply => reply.unwrap_or_else(|_| Err(self.too_late())),
@@ -172,7 +278,7 @@ impl Errand<'_> {
         loop {
             // Whoever got its place back late goes on without: the upstream works on the call already, and new calls queue
             // behind the one that is waited for here.
-            let back = places.taken_again(&self.handle.gate, self.gate, at_the_latest);
+            let back = places.taken_again(self, at_the_latest);
             tokio::select! {
                 biased;
                 reply = &mut reply => return reply,
@@ -185,7 +291,7 @@ impl Errand<'_> {
             match (asking.is_open(), asked_since) {
                 (true, None) => {
                     asked_since = Some(Instant::now());
-                    places.lend(&self.handle.gate, self.gate);
+                    places.lend(self);
                 }
                 (false, Some(since)) => {
                     asked_since = None;
@@ -297,34 +403,48 @@ impl Errand<'_> {
     }
 }
 
-impl<'a> Places<'a> {
+impl Places<'_> {
     /// Gives the places to others, except at a gate that lets one call through at a time: whoever is behind it counts on
     /// that.
-    fn lend(&mut self, upstream: &Gate, endpoint: &Gate) {
-        if !upstream.is_exclusive() {
+    fn lend(&mut self, errand: &Errand<'_>) {
+        if errand.tool_gate.is_some_and(|gate| !gate.is_exclusive()) {
+            self.tool = None;
+        }
+        if !errand.handle.gate.is_exclusive() {
             self.upstream = None;
         }
-        if !endpoint.is_exclusive() {
+        if !errand.gate.is_exclusive() {
             self.endpoint = None;
         }
     }
+}
 
+impl<'a> Places<'a> {
     /// Waits until the places that were lent are taken again; forever when there is none to wait for.
     ///
     /// # Cancel safety
     /// A place that was got is kept.
-    async fn taken_again(&mut self, upstream: &'a Gate, endpoint: &'a Gate, deadline: Instant) {
-        if self.upstream.is_some() && self.endpoint.is_some() {
-            return std::future::pending().await;
-        }
-        for (place, gate) in [(&mut self.upstream, upstream), (&mut self.endpoint, endpoint)] {
-            if place.is_none() {
+    async fn taken_again(&mut self, errand: &'a Errand<'_>, deadline: Instant) {
+        let places = [
+            (&mut self.tool, errand.tool_gate),
+            (&mut self.upstream, Some(&errand.handle.gate)),
+            (&mut self.endpoint, Some(errand.gate)),
+        ];
+        let mut has_waited = false;
+        for (place, gate) in places {
+            if place.is_none()
+                && let Some(gate) = gate
+            {
+                has_waited = true;
                 match gate.acquire(deadline).await {
                     Ok(permit) => *place = Some(permit),
                     // No room even to wait: the call goes on uncounted.
                     Err(_) => return std::future::pending().await,
                 }
             }
+        }
+        if !has_waited {
+            std::future::pending::<()>().await;
         }
     }
 }
@@ -340,7 +460,7 @@ fn closed_under_way() -> UpstreamError {
 }
 
 /// Whether a failure says that the upstream, and not this one call, is in trouble.
-fn tells_of_outage(error: &UpstreamError, elapsed: Duration) -> bool {
+pub(crate) fn tells_of_outage(error: &UpstreamError, elapsed: Duration) -> bool {
     match error.kind {
         CallErrorKind::UpstreamLost | CallErrorKind::UpstreamStatus | CallErrorKind::UpstreamUnreachable => {
             true

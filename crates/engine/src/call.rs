@@ -9,7 +9,7 @@ use mpe_transport::Protocol;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use crate::{Asking, CallErrorKind, EndpointId, UpstreamKey};
+use crate::{Asking, CallErrorKind, EndpointId, UpstreamKey, Violation};
 
 /// One tool call, as every face makes it.
 #[derive(Clone, Debug)]
@@ -90,8 +90,12 @@ pub struct ToolOutcome {
     pub upstream: UpstreamKey,
     /// The HTTP version of the exchange; `None` where no HTTP was spoken.
     pub protocol: Option<Protocol>,
-    /// Every attempt, the last one being the one that answered.
+    /// Every attempt, the last one being the one that answered. One that was hedged away stands before it as
+    /// [`Cancelled`](CallErrorKind::Cancelled).
     pub attempts: Vec<Attempt>,
+    /// How the result breaks the tool's `outputSchema`; always empty unless
+    /// [`UpstreamConfig::check_outputs`](crate::UpstreamConfig::check_outputs) is on.
+    pub violations: Vec<Violation>,
     /// From accepting the call to the outcome.
     pub elapsed: Duration,
 }

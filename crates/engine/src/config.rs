@@ -9,8 +9,10 @@ use mpe_transport::Wire;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::breaker::BreakerConfig;
+use crate::hedge::HedgeConfig;
 use crate::retry::RetryConfig;
 use crate::reuse::ReuseConfig;
+use crate::source::SourceConfig;
 use crate::upstream::{Authorization, Upstream};
 use crate::{EndpointId, UpstreamKey};
 
@@ -22,6 +24,8 @@ pub struct EndpointConfig {
     pub id: EndpointId,
     /// Its servers, in the order their tools are listed.
     pub upstreams: Vec<UpstreamConfig>,
+    /// Where further servers come from; theirs are listed after those above. Default: nowhere.
+    pub sources: Vec<SourceConfig>,
     /// How names are shown.
     pub naming: Naming,
     /// What it may use.
@@ -61,6 +65,23 @@ impl Default for Limits {
     }
 }
 
+/// What one tool may use, beside what its upstream and the endpoint may.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ToolLimits {
+    /// Calls in flight at once.
+    pub max_in_flight: usize,
+    /// Calls waiting for their turn. Default: 4096.
+    pub max_waiting: usize,
+}
+
+impl ToolLimits {
+    /// So many calls at once, and as many waiting as anywhere else.
+    pub fn new(max_in_flight: usize) -> Self {
+        Self { max_in_flight, max_waiting: Limits::default().max_waiting }
+    }
+}
+
 /// One upstream server.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -89,14 +110,24 @@ pub struct UpstreamConfig {
     pub repeatable: Vec<String>,
     /// What it may use.
     pub limits: Limits,
+    /// What single tools may use, by original name. Default: as much as the upstream.
+    pub tool_limits: BTreeMap<String, ToolLimits>,
     /// How often and how quickly calls are sent again.
     pub retry: RetryConfig,
     /// When it counts as down.
     pub breaker: BreakerConfig,
+    /// When one of its addresses is left out, where it has several.
+    pub ejection: EjectionConfig,
     /// Which answers are used more than once. Default: none.
     pub reuse: ReuseConfig,
     /// When a server that is a child process runs.
     pub process: ProcessConfig,
+    /// When calls of read-only tools are made a second time because the first takes long. Default: never.
+    pub hedge: Option<HedgeConfig>,
+    /// Hold every result against its tool's `outputSchema` before it is handed on, and say in the outcome what is wrong
+    /// with it ([`ToolOutcome::violations`](crate::ToolOutcome::violations)). Default: no, a few are looked at in the
+    /// background and counted.
+    pub check_outputs: bool,
 }
 
 /// When a child process runs.
@@ -118,6 +149,25 @@ pub enum Start {
     Eager,
     /// A call. Listing starts it only while nothing is known of what it offers, and leaves it running for 5 s.
     OnDemand,
+}
+
+/// When one of several addresses of a server is left out.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct EjectionConfig {
+    /// Failures in a row (transport errors, 5xx and the like, JSON-RPC errors that blame the server) until then; 0: never.
+    /// The last address is never left out. Default: 5.
+    pub failures: u32,
+    /// How long it is left out at least; doubled whenever it still does not answer. Default: 1 s.
+    pub first_pause: Duration,
+    /// No pause is longer. Default: 30 s.
+    pub max_pause: Duration,
+}
+
+impl Default for EjectionConfig {
+    fn default() -> Self {
+        Self { failures: 5, first_pause: Duration::from_secs(1), max_pause: Duration::from_secs(30) }
+    }
 }
 
 /// How a tool is shown instead of how its server describes it.
@@ -146,6 +196,15 @@ pub enum Era {
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum Target {
+    /// The same Streamable HTTP server at several addresses: calls are balanced by load.
+    Balanced {
+        /// Absolute `http` or `https` URLs.
+        urls: Vec<http::Uri>,
+        /// Sent with every request, to each of them; values are secrets.
+        headers: Vec<(http::HeaderName, SecretString)>,
+        /// Which HTTP to speak.
+        wire: Wire,
+    },
     /// Somebody else's implementation (a Lambda function, a test).
     Custom(Arc<dyn Upstream>),
     /// A Streamable HTTP endpoint.
@@ -174,6 +233,10 @@ pub enum Target {
 impl PartialEq for Target {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
+            (
+                Self::Balanced { urls, headers, wire },
+                Self::Balanced { urls: other_urls, headers: other_headers, wire: other_wire },
+            ) => urls == other_urls && wire == other_wire && is_same(headers, other_headers),
             (Self::Custom(a), Self::Custom(b)) => Arc::ptr_eq(a, b),
             (
                 Self::Http { url, headers, wire },
@@ -190,7 +253,7 @@ impl PartialEq for Target {
     }
 }
 
-fn is_same<N: PartialEq>(ours: &[(N, SecretString)], theirs: &[(N, SecretString)]) -> bool {
+pub(crate) fn is_same<N: PartialEq>(ours: &[(N, SecretString)], theirs: &[(N, SecretString)]) -> bool {
     ours.len() == theirs.len()
         && ours.iter().zip(theirs).all(|((name, secret), (other_name, other_secret))| {
             name == other_name && secret.expose_secret() == other_secret.expose_secret()
@@ -200,6 +263,9 @@ fn is_same<N: PartialEq>(ours: &[(N, SecretString)], theirs: &[(N, SecretString)
 impl std::fmt::Debug for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Balanced { urls, wire, .. } => {
+                f.debug_struct("Balanced").field("urls", urls).field("wire", wire).finish_non_exhaustive()
+            }
             Self::Custom(_) => f.write_str("Custom"),
             Self::Http { url, wire, .. } => {
                 f.debug_struct("Http").field("url", url).field("wire", wire).finish_non_exhaustive()
@@ -227,10 +293,14 @@ impl UpstreamConfig {
             overrides: BTreeMap::new(),
             repeatable: Vec::new(),
             limits: Limits::default(),
+            tool_limits: BTreeMap::new(),
             retry: RetryConfig::default(),
             breaker: BreakerConfig::default(),
+            ejection: EjectionConfig::default(),
             reuse: ReuseConfig::default(),
             process: ProcessConfig::default(),
+            hedge: None,
+            check_outputs: false,
         }
     }
 }
@@ -238,6 +308,6 @@ impl UpstreamConfig {
 impl EndpointConfig {
     /// An endpoint with every default.
     pub fn new(id: EndpointId, upstreams: Vec<UpstreamConfig>) -> Self {
-        Self { id, upstreams, naming: Naming::default(), limits: Limits::default() }
+        Self { id, upstreams, sources: Vec::new(), naming: Naming::default(), limits: Limits::default() }
     }
 }

@@ -2,14 +2,18 @@
 //!
 //! 1. Introduce, list, read, publish. A failure is told in the catalogue and tried again soon: after about 250 ms at
 //!    first, after 5 s at most, so that a server that was down at start is picked up when it appears.
-//! 2. Then wait for the first of: the refresh interval, a change that the server announces (waiting a moment for more of
+//! 2. Then wait for the first of: the refresh interval, or the time for which the server says its lists are fresh if that is
+//!    shorter; a change that the server announces (waiting a moment for more of
 //!    them), or somebody who asks.
 //!
 //! A process that sleeps (idle, or started on demand) is left alone by 2. until a call wakes it or somebody asks.
 //!
-//! No upstream waits for another, and no call waits for a discovery.
+//! No upstream waits for another, and no call waits for a discovery. A retired upstream's discovery ends with the answer it
+//! waits for: a reload that cut many of them short at once would look like an attack to a server that others share (HTTP/2
+//! servers answer a burst of resets by closing the connection).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use mpe_mcp_protocol::jsonrpc::code;
@@ -41,14 +45,21 @@ const DEBOUNCE: Duration = Duration::from_millis(50);
 /// itself may speak more.
 const REINTRODUCTION: Duration = Duration::from_secs(600);
 
+/// What [`Discovery::fresh_for`] says of lists that do not say.
+const FOR_EVER: u64 = u64::MAX;
+
+/// A server whose lists are fresh for less is not asked more often than this.
+const SHORTEST_REFRESH: Duration = Duration::from_secs(1);
+
 /// How often a list is begun again because the server refused its own cursor.
 const MAX_RESTARTS: usize = 2;
 
 /// Discovers one upstream until it is retired.
 pub(crate) async fn run(tenant: Arc<Tenant>, handle: Arc<Handle>, checkers: Option<Arc<dyn CheckerFactory>>) {
-    let retired = handle.retired.clone();
+    let stop = tenant.stop.clone();
     let discovery = Discovery {
         wanted: handle.wanted.subscribe(),
+        fresh_for: AtomicU64::new(FOR_EVER),
         pauses: Schedule::steady(FIRST_PAUSE, MAX_PAUSE),
         introduction: None,
         other: None,
@@ -56,7 +67,7 @@ pub(crate) async fn run(tenant: Arc<Tenant>, handle: Arc<Handle>, checkers: Opti
         handle,
         checkers,
     };
-    retired.run_until_cancelled(discovery.repeat()).await;
+    stop.run_until_cancelled(discovery.repeat()).await;
 }
 
 struct Discovery {
@@ -64,6 +75,8 @@ struct Discovery {
     handle: Arc<Handle>,
     checkers: Option<Arc<dyn CheckerFactory>>,
     wanted: watch::Receiver<u64>,
+    /// For how many milliseconds the lists of the discovery under way are fresh: the least that any of their pages says.
+    fresh_for: AtomicU64,
     pauses: Schedule,
     /// What the server said of itself; forgotten by an outage.
     introduction: Option<(Introduction, Instant)>,
@@ -79,13 +92,14 @@ impl Discovery {
             changes: None,
             heard: Vec::new(),
         };
-        loop {
+        let retired = self.handle.retired.clone();
+        while !retired.is_cancelled() {
             let asked = *self.wanted.borrow_and_update();
             let announced = std::mem::take(&mut ear.heard);
             let before = self.tenant.view().snapshot.catalogue.digests;
             let next = Instant::now()
                 + match announced.is_empty() && self.lets_sleep(asked) {
-                    true => jittered(self.handle.config.refresh),
+                    true => Schedule::jittered(self.handle.config.refresh),
                     false => ear.open_during(self.once()).await,
                 };
             self.handle.done.send_replace(asked);
@@ -97,6 +111,7 @@ impl Discovery {
             tokio::select! {
                 () = sleep_until(next) => {}
                 _ = self.wanted.changed() => {}
+                () = retired.cancelled() => return,
                 () = ear.hears_of_a_list() => ear.open_during(sleep(DEBOUNCE)).await,
             }
         }
@@ -118,15 +133,20 @@ impl Discovery {
 
     /// One discovery. Returns how long to wait before the next.
     async fn once(&mut self) -> Duration {
+        self.fresh_for.store(FOR_EVER, Ordering::Relaxed);
         let has_legacy_callers = self.handle.legacy_callers.are_about();
         let outcome = self.find(has_legacy_callers).await;
+        if self.handle.retired.is_cancelled() {
+            return Duration::ZERO;
+        }
         self.handle.legacy_callers.looked(has_legacy_callers);
         self.handle.meters.discovered(outcome.is_ok());
         match outcome {
             Ok(found) => {
                 self.pauses.reset();
                 self.keep(found).await;
-                jittered(self.handle.config.refresh)
+                let fresh_for = Duration::from_millis(self.fresh_for.load(Ordering::Relaxed));
+                Schedule::jittered(self.handle.config.refresh).min(fresh_for.max(SHORTEST_REFRESH))
             }
             Err(reason) => {
                 self.introduction = None;
@@ -215,11 +235,17 @@ impl Discovery {
         let mut pager = Pager::new(list, PagerLimits::default());
         let mut restarts_left = MAX_RESTARTS;
         while let Some(params) = pager.next_params() {
+            if self.handle.retired.is_cancelled() {
+                return Err("the upstream is retired".to_owned());
+            }
             let is_first = pager.pages() == 0;
             let reply =
                 request(&self.handle, list.method(), params, era).await.map_err(|error| error.message)?;
             match reply.outcome {
-                Ok(result) => pager.accept(&result).map_err(|error| error.message)?,
+                Ok(result) => {
+                    pager.accept(&result).map_err(|error| error.message)?;
+                    self.fresh_for.fetch_min(ttl_of(&result).unwrap_or(FOR_EVER), Ordering::Relaxed);
+                }
                 Err(error) if error.code == code::METHOD_NOT_FOUND && is_first => break,
                 // The cursor has gone stale: begin again (MCP 2026-07-28, server/utilities/pagination).
                 Err(error) if error.code == code::INVALID_PARAMS && !is_first && restarts_left > 0 => {
@@ -325,6 +351,14 @@ impl Ear {
     }
 }
 
+/// For how many milliseconds a list is fresh (`ttlMs`; MCP 2026-07-28, server/utilities/caching). `None`: the server does not
+/// say, or says not at all, and then our own interval is as good as any.
+fn ttl_of(result: &RawValue) -> Option<u64> {
+    let millis = Object::parse(result).ok()?.get("ttlMs").and_then(|raw| raw.get().parse::<f64>().ok())?;
+    // A number that is too large for the type becomes its largest value.
+    (millis >= 1.0).then_some(millis as u64)
+}
+
 /// Which lists a server says it has. Tools are asked for in any case: some servers forget to say so.
 struct Declared {
     prompts: bool,
@@ -368,10 +402,4 @@ fn overdue(message: &str) -> UpstreamError {
         retry_after: None,
         source: None,
     }
-}
-
-/// `interval`, a tenth shorter or longer, so that many upstreams are not all listed at the same moment.
-fn jittered(interval: Duration) -> Duration {
-    let mut schedule = Schedule::steady(interval, interval);
-    schedule.next()
 }

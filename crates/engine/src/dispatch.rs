@@ -25,13 +25,14 @@ use crate::catalog::build::Way;
 use crate::eras::Kind;
 use crate::handle::Handle;
 use crate::outcome;
+use crate::outputs;
 use crate::retry::Repeatability;
 use crate::reuse::CallKey;
 use crate::tenant::{Tenant, View};
 use crate::upstream::UpstreamRequest;
 use crate::{
-    CallContext, CallError, CallErrorKind, CatalogueTool, Executed, Relay, RelayReply, ToolCall, ToolOutcome,
-    UpstreamState, Violation,
+    CallContext, CallError, CallErrorKind, CatalogueTool, Executed, OutcomeKind, Relay, RelayReply, ToolCall,
+    ToolOutcome, UpstreamState, Violation,
 };
 
 impl Tenant {
@@ -74,7 +75,9 @@ impl Tenant {
         let errand = Errand {
             tenant: self,
             gate: &view.roster.gate,
+            tool_gate: handle.tool_gate(route.original_name),
             handle,
+            subject: route.original_name,
             repeatability,
             request: UpstreamRequest {
                 method: "tools/call".into(),
@@ -95,9 +98,14 @@ impl Tenant {
             error.attempts = answer.attempts.clone();
             error
         })?;
+        let violations = match route.tool {
+            Some((tool, _)) if kind == OutcomeKind::Complete => outputs::look(handle, tool, &answer.result),
+            _ => Vec::new(),
+        };
         Ok(ToolOutcome {
             result: answer.result,
             kind,
+            violations,
             upstream: handle.config.key.clone(),
             protocol: answer.protocol,
             attempts: answer.attempts,
@@ -151,10 +159,12 @@ impl Tenant {
         let errand = Errand {
             tenant: self,
             gate: &view.roster.gate,
+            tool_gate: None,
             handle,
+            subject: &relay.method,
             repeatability: repeatability_of(&relay.method),
             request: UpstreamRequest {
-                method: relay.method.into(),
+                method: relay.method.clone().into(),
                 params: relay.params,
                 mirrored: Vec::new(),
                 context: in_era(&relay.context, only_in),

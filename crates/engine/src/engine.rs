@@ -12,6 +12,7 @@ use crate::batch::{BatchStream, unknown_endpoint};
 use crate::catalog::memory::Memory;
 use crate::fleet::{Fleet, FleetParts};
 use crate::lazy::Lazy;
+use crate::source::SourceStatus;
 use crate::{
     CallError, CallErrorKind, CheckerFactory, Derive, EndpointConfig, EndpointId, EndpointSource, Interest,
     LazyLimits, Limits, Listening, OriginPerformance, Relay, RelayReply, Snapshot, ToolCall, ToolOutcome,
@@ -90,7 +91,7 @@ impl EngineBuilder {
     /// # Errors
     /// A configuration that cannot work: duplicate endpoint or upstream keys, unreadable TLS material.
     pub fn start(self) -> Result<Engine, CallError> {
-        let fleet = Arc::new(Fleet::new(self.parts));
+        let fleet = Fleet::new(self.parts);
         fleet.apply(self.endpoints)?;
         fleet.watch_idleness();
         Ok(Engine { fleet })
@@ -115,8 +116,8 @@ impl Engine {
         Some(Arc::clone(&self.fleet.tenant(endpoint)?.view().snapshot))
     }
 
-    /// Waits until every upstream of every tenant has been discovered or has failed once, at most until `deadline`.
-    /// True when none is still unknown.
+    /// Waits until every source of every tenant has been asked, and every upstream has been discovered or has failed once;
+    /// at most until `deadline`. True when none is still unknown.
     ///
     /// # Cancel safety
     /// Dropping the future changes nothing.
@@ -147,8 +148,14 @@ impl Engine {
         Some(Memory::of_roster(&self.fleet.tenant(endpoint)?.roster()))
     }
 
-    /// Discovers the tenant's upstreams anew and returns when that has ended and is published. How each upstream fared
-    /// stands in the catalogue.
+    /// How the tenant's sources of servers stand, in configuration order; empty for no such tenant. Never waits.
+    pub fn sources(&self, endpoint: &EndpointId) -> Vec<SourceStatus> {
+        let Some(tenant) = self.fleet.existing(endpoint) else { return Vec::new() };
+        tenant.declared().feeds.iter().map(|feed| feed.status()).collect()
+    }
+
+    /// Asks the tenant's sources, discovers its upstreams anew, and returns when that has ended and is published. How each
+    /// upstream fared stands in the catalogue, how each source did in [`Engine::sources`].
     ///
     /// # Errors
     /// [`UnknownEndpoint`](crate::CallErrorKind::UnknownEndpoint).
@@ -157,6 +164,7 @@ impl Engine {
     /// Dropping the future changes nothing; the discoveries go on.
     pub async fn refresh(&self, endpoint: &EndpointId) -> Result<(), CallError> {
         let tenant = self.fleet.tenant(endpoint).ok_or_else(|| unknown_endpoint(endpoint))?;
+        join_all(tenant.declared().feeds.iter().map(|feed| feed.asked_anew())).await;
         join_all(tenant.roster().upstreams.iter().map(|upstream| upstream.discovered_anew())).await;
         tenant.is_published().await;
         Ok(())
@@ -248,7 +256,7 @@ impl Engine {
     pub fn performance_of(&self, endpoint: &EndpointId) -> Option<IndexMap<String, OriginPerformance>> {
         let roster = self.fleet.existing(endpoint)?.roster();
         let mut records: IndexMap<_, _> =
-            roster.upstreams.iter().map(|upstream| upstream.performance()).collect();
+            roster.upstreams.iter().flat_map(|upstream| upstream.performance()).collect();
         records.sort_unstable_keys();
         Some(records)
     }

@@ -1,7 +1,7 @@
 //! Every tenant of one engine, the pool they share, and the tasks behind them.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard, Weak};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -15,12 +15,15 @@ use crate::attempt::shutting_down;
 use crate::catalog::listing::Listing;
 use crate::catalog::memory::Memory;
 use crate::discovery;
-use crate::handle::{Handle, Parts, origin_text};
+use crate::handle::{Handle, Parts, origin_texts};
 use crate::lazy::Lazy;
 use crate::metrics::{Labels, Whose};
-use crate::performance::Performance;
-use crate::tenant::{Roster, Tenant};
-use crate::upstream::Upstream;
+use crate::performance::{Performance, Recorder};
+use crate::source::SourceConfig;
+use crate::source::feed::{self, Feed};
+use crate::tenant::{Declared, Roster, Tenant};
+use crate::upstream::balance::{Balanced, Member};
+use crate::upstream::{self, Upstream};
 use crate::{
     CallError, CallErrorKind, CheckerFactory, Derive, EndpointConfig, EndpointId, Target, UpstreamConfig,
     UpstreamState,
@@ -52,6 +55,8 @@ pub(crate) struct FleetParts {
 
 /// Every tenant of one engine.
 pub(crate) struct Fleet {
+    /// For the tasks that ask sources: they must not keep the fleet alive.
+    me: Weak<Self>,
     parts: FleetParts,
     /// Behind a lock, unlike what is inside a tenant: held for one look or one change, never across a wait.
     tenants: RwLock<Tenants>,
@@ -68,9 +73,10 @@ pub(crate) struct Fleet {
 }
 
 impl Fleet {
-    pub(crate) fn new(mut parts: FleetParts) -> Self {
+    pub(crate) fn new(mut parts: FleetParts) -> Arc<Self> {
         let lazy = parts.lazy.take();
-        Self {
+        Arc::new_cyclic(|me| Self {
+            me: Weak::clone(me),
             parts,
             tenants: RwLock::default(),
             pool: Mutex::new(None),
@@ -80,7 +86,7 @@ impl Fleet {
             applying: Mutex::new(()),
             lazy,
             ended: CancellationToken::new(),
-        }
+        })
     }
 
     /// All of them, as they are now.
@@ -179,19 +185,86 @@ impl Fleet {
         all
     }
 
+    /// Takes up what a source of an endpoint lists now, as a reload is taken up.
+    ///
+    /// # Errors
+    /// As [`Fleet::apply`]. Nothing has changed then.
+    pub(crate) fn take_up(&self, endpoint: &EndpointId) -> Result<(), CallError> {
+        let _applying = self.applying();
+        if self.is_closing() {
+            return Err(shutting_down());
+        }
+        // An endpoint that is gone needs no servers.
+        let Some(tenant) = self.existing(endpoint) else { return Ok(()) };
+        let (declared, is_lazy) = (tenant.declared(), tenant.is_lazy());
+        let plan = self.plan_declared(declared, Some(tenant), is_lazy)?;
+        self.carry_out(plan);
+        Ok(())
+    }
+
+    /// Whether an upstream could be reached, as far as its configuration tells. Does no IO.
+    pub(crate) fn can_connect(&self, config: &UpstreamConfig) -> Result<(), CallError> {
+        match &config.target {
+            Target::Balanced { urls, headers, wire } => {
+                let pool = self.pool()?;
+                urls.iter()
+                    .try_for_each(|url| upstream::connect_to(config, &pool, url, headers, *wire).map(drop))?;
+                if urls.is_empty() { upstream::connect(config, &pool).map(drop) } else { Ok(()) }
+            }
+            Target::Custom(_) => Ok(()),
+            Target::Http { .. } | Target::Stdio { .. } => upstream::connect(config, &self.pool()?).map(drop),
+        }
+    }
+
     /// What becomes of one endpoint; nothing is changed yet.
     fn plan(
         &self,
-        config: EndpointConfig,
+        mut config: EndpointConfig,
         existing: Option<Arc<Tenant>>,
         is_lazy: bool,
     ) -> Result<Plan, CallError> {
+        let known = existing.as_ref().map(|tenant| tenant.declared());
+        let known = known.as_ref().map_or(&[][..], |known| &known.feeds);
+        let sources = std::mem::take(&mut config.sources);
+        let mut feeds = Vec::with_capacity(sources.len());
+        for source in sources {
+            let same = known.iter().find(|feed| feed.config == source);
+            feeds.push(match same {
+                Some(same) => Arc::clone(same),
+                None => Arc::new(self.feed(&config.id, is_lazy, source, known)?),
+            });
+        }
+        self.plan_declared(Arc::new(Declared { config, feeds }), existing, is_lazy)
+    }
+
+    /// A source that has not been asked yet. It begins with what a source of its name listed last.
+    fn feed(
+        &self,
+        endpoint: &EndpointId,
+        is_lazy: bool,
+        config: SourceConfig,
+        known: &[Arc<Feed>],
+    ) -> Result<Feed, CallError> {
+        let predecessor = known.iter().find(|feed| feed.config.name() == config.name());
+        let pool = if config.is_remote() { Some(self.pool()?) } else { None };
+        let source = config.connect(pool.as_ref());
+        let meters = self.labels.source(Whose::of(endpoint, is_lazy), config.name());
+        Ok(Feed::new(config, source, meters, predecessor.map(|feed| feed.list())))
+    }
+
+    fn plan_declared(
+        &self,
+        declared: Arc<Declared>,
+        existing: Option<Arc<Tenant>>,
+        is_lazy: bool,
+    ) -> Result<Plan, CallError> {
+        let config = &declared.config;
         let whose = Whose::of(&config.id, is_lazy);
         let roster = existing.as_ref().map(|tenant| tenant.roster());
         let known = roster.as_ref().map_or(&[][..], |roster| &roster.upstreams);
         let mut upstreams = Vec::with_capacity(config.upstreams.len());
         let mut fresh = Vec::new();
-        for wanted in config.upstreams {
+        for wanted in declared.upstreams() {
             let old = known.iter().find(|old| old.config.key == wanted.key);
             if let Some(old) = old.filter(|old| old.config == wanted) {
                 upstreams.push(Arc::clone(old));
@@ -210,19 +283,31 @@ impl Fleet {
                 && roster.upstreams.len() == upstreams.len()
                 && roster.upstreams.iter().zip(&upstreams).all(|(a, b)| Arc::ptr_eq(a, b))
         });
-        let roster = Roster::new(upstreams, config.naming, config.limits);
-        Ok(Plan { id: config.id, roster, existing, fresh, gone, is_unchanged, is_lazy })
+        let roster = Roster::new(upstreams, config.naming, config.limits.clone());
+        Ok(Plan { declared, roster, existing, fresh, gone, is_unchanged, is_lazy })
     }
 
     fn carry_out(&self, plan: Plan) -> Arc<Tenant> {
+        let known = plan.existing.as_ref().map(|tenant| tenant.declared());
         let tenant = match plan.existing {
-            Some(tenant) if plan.is_unchanged => return tenant,
             Some(tenant) => {
-                tenant.replace_roster(plan.roster);
+                tenant.declare(Arc::clone(&plan.declared));
+                if !plan.is_unchanged {
+                    tenant.replace_roster(plan.roster);
+                }
                 tenant
             }
-            None => self.tenant_of(plan.id, plan.roster, plan.is_lazy),
+            None => self.tenant_of(Arc::clone(&plan.declared), plan.roster, plan.is_lazy),
         };
+        let known = known.as_ref().map_or(&[][..], |known| &known.feeds);
+        let is_among = |feeds: &[Arc<Feed>], feed: &Arc<Feed>| feeds.iter().any(|one| Arc::ptr_eq(one, feed));
+        for feed in plan.declared.feeds.iter().filter(|feed| !is_among(known, feed)) {
+            let (me, stop) = (Weak::clone(&self.me), tenant.stop.clone());
+            self.tasks.spawn(feed::run(me, tenant.id.clone(), Arc::clone(feed), stop));
+        }
+        for feed in known.iter().filter(|feed| !is_among(&plan.declared.feeds, feed)) {
+            feed.retired.cancel();
+        }
         for handle in plan.fresh {
             let checkers = self.parts.checkers.clone();
             self.tasks.spawn(discovery::run(Arc::clone(&tenant), handle, checkers));
@@ -235,9 +320,9 @@ impl Fleet {
         tenant
     }
 
-    fn tenant_of(&self, id: EndpointId, roster: Roster, is_lazy: bool) -> Arc<Tenant> {
-        let meters = self.labels.endpoint(Whose::of(&id, is_lazy));
-        let tenant = Arc::new(Tenant::new(id, roster, self.parts.derive.clone(), meters));
+    fn tenant_of(&self, declared: Arc<Declared>, roster: Roster, is_lazy: bool) -> Arc<Tenant> {
+        let meters = self.labels.endpoint(Whose::of(&declared.config.id, is_lazy));
+        let tenant = Arc::new(Tenant::new(declared, roster, self.parts.derive.clone(), meters));
         let publishing = Arc::clone(&tenant);
         self.tasks.spawn(async move {
             let stop = publishing.stop.clone();
@@ -259,15 +344,29 @@ impl Fleet {
                 && old.config.era == config.era
                 && old.config.authorization == config.authorization
                 && old.config.process == config.process
+                && old.config.ejection == config.ejection
         });
+        let records: Vec<_> = origin_texts(&config)
+            .into_iter()
+            .map(|name| {
+                let recorder = self.performance.recorder(&name);
+                (name, recorder)
+            })
+            .collect();
         let link = match same_server {
             Some(old) => Arc::clone(&old.link),
-            None => self.connect(&config)?,
+            None => self.connect(&config, &records, whose)?,
+        };
+        // Addresses count for themselves; what the server as a whole counts is shown nowhere then.
+        let recorder = match (&config.target, records.as_slice()) {
+            (Target::Balanced { .. }, _) | (_, []) => Arc::default(),
+            (_, [(_, recorder), ..]) => Arc::clone(recorder),
         };
         let (inherited, state) = self.inheritance(endpoint, &config, old);
         let parts = Parts {
             link,
-            recorder: self.performance.recorder(&origin_text(&config)),
+            recorder,
+            records,
             meters: self.labels.upstream(whose, &config.key),
             watched: old.map(|old| Arc::clone(&old.watched)).unwrap_or_default(),
             inherited,
@@ -295,10 +394,27 @@ impl Fleet {
         (Some(Arc::new(read)), UpstreamState::Stale { error })
     }
 
-    fn connect(&self, config: &UpstreamConfig) -> Result<Arc<dyn Upstream>, CallError> {
+    fn connect(
+        &self,
+        config: &UpstreamConfig,
+        records: &[(String, Arc<Recorder>)],
+        whose: Whose<'_>,
+    ) -> Result<Arc<dyn Upstream>, CallError> {
         match &config.target {
             Target::Custom(upstream) => Ok(Arc::clone(upstream)),
-            Target::Http { .. } | Target::Stdio { .. } => crate::upstream::connect(config, &self.pool()?),
+            Target::Balanced { urls, headers, wire } if urls.len() > 1 => {
+                let pool = self.pool()?;
+                let mut members = Vec::with_capacity(urls.len());
+                for (url, (name, recorder)) in urls.iter().zip(records) {
+                    let link = upstream::connect_to(config, &pool, url, headers, *wire)?;
+                    members.push(Member { name: name.clone(), link, recorder: Arc::clone(recorder) });
+                }
+                let meters = self.labels.balance(whose, &config.key);
+                Ok(Arc::new(Balanced::new(members, config.ejection.clone(), meters)))
+            }
+            Target::Balanced { .. } | Target::Http { .. } | Target::Stdio { .. } => {
+                upstream::connect(config, &self.pool()?)
+            }
         }
     }
 
@@ -362,7 +478,7 @@ impl Drop for Fleet {
 
 /// One endpoint's part of a reload.
 struct Plan {
-    id: EndpointId,
+    declared: Arc<Declared>,
     roster: Roster,
     existing: Option<Arc<Tenant>>,
     /// Upstreams that must be discovered.
@@ -407,6 +523,13 @@ fn check(configs: &[EndpointConfig]) -> Result<(), CallError> {
     for config in configs {
         if !endpoints.insert(&config.id) {
             return Err(misconfigured(format!("endpoint '{}' is configured twice", config.id)));
+        }
+        let mut sources = HashSet::new();
+        for source in &config.sources {
+            if !sources.insert(source.name()) {
+                let (name, id) = (source.name(), &config.id);
+                return Err(misconfigured(format!("source '{name}' is configured twice in endpoint '{id}'")));
+            }
         }
         let mut keys = HashSet::new();
         for upstream in &config.upstreams {

@@ -1,5 +1,6 @@
 //! One configured upstream while the engine runs: the way to it, and everything that guards the way.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use mpe_mcp_protocol::version::Era;
@@ -14,9 +15,11 @@ use crate::breaker::Breaker;
 use crate::catalog::build::Share;
 use crate::catalog::listing::{Listing, is_wanted};
 use crate::eras::{Kind, LegacyCallers};
+use crate::hedge::Hedge;
 use crate::limit::Gate;
 use crate::listen::Watched;
 use crate::metrics::UpstreamMeters;
+use crate::outputs::Pace;
 use crate::performance::{OriginPerformance, Recorder};
 use crate::retry::{Budget, Repeatability};
 use crate::reuse::Reuse;
@@ -28,16 +31,25 @@ pub(crate) struct Handle {
     pub(crate) config: UpstreamConfig,
     pub(crate) link: Arc<dyn Upstream>,
     pub(crate) gate: Gate,
+    /// Of tools that have limits of their own, by original name.
+    tool_gates: HashMap<String, Gate>,
     pub(crate) breaker: Breaker,
     pub(crate) budget: Budget,
     /// `None`: every call is made.
     pub(crate) reuse: Option<Reuse>,
+    /// `None`: no call is made twice because it takes long.
+    pub(crate) hedge: Option<Hedge>,
+    /// Paces the looks at results.
+    pub(crate) outputs: Pace,
+    /// Counts attempts. Of a server with several addresses each address counts its own beside.
     pub(crate) recorder: Arc<Recorder>,
+    /// The records that are shown.
+    records: Vec<(String, Arc<Recorder>)>,
     pub(crate) meters: UpstreamMeters,
     /// Ends when nobody holds the handle any more: no catalogue, no call, no discovery.
     holders: TaskTracker,
     _held: TaskTrackerToken,
-    /// Cancelled when the upstream is retired: its discovery ends.
+    /// Cancelled when the upstream is retired: its discovery ends with the answer that it waits for.
     pub(crate) retired: CancellationToken,
     /// The newest discovery somebody asked for, and the newest that has ended.
     pub(crate) wanted: watch::Sender<u64>,
@@ -61,6 +73,7 @@ struct Standing {
 pub(crate) struct Parts {
     pub(crate) link: Arc<dyn Upstream>,
     pub(crate) recorder: Arc<Recorder>,
+    pub(crate) records: Vec<(String, Arc<Recorder>)>,
     pub(crate) meters: UpstreamMeters,
     /// What an earlier upstream of the same key listed; shown until the first discovery has ended.
     pub(crate) inherited: Option<Arc<Listing>>,
@@ -76,11 +89,19 @@ impl Handle {
             _held: holders.token(),
             holders,
             gate: Gate::new(&config.limits),
+            tool_gates: config
+                .tool_limits
+                .iter()
+                .map(|(tool, limits)| (tool.clone(), Gate::of(limits.max_in_flight, limits.max_waiting)))
+                .collect(),
             breaker: Breaker::new(config.breaker.clone()),
             budget: Budget::new(&config.retry),
             reuse: Reuse::new(config.reuse.clone()),
+            hedge: config.hedge.clone().map(Hedge::new),
+            outputs: Pace::new(),
             link: parts.link,
             recorder: parts.recorder,
+            records: parts.records,
             meters: parts.meters,
             retired: CancellationToken::new(),
             wanted: watch::Sender::new(0),
@@ -93,9 +114,15 @@ impl Handle {
         }
     }
 
-    /// The name of its performance record, and the record.
-    pub(crate) fn performance(&self) -> (String, OriginPerformance) {
-        (origin_text(&self.config), self.recorder.snapshot())
+    /// Its performance records by name: one, or one for each of its addresses.
+    pub(crate) fn performance(&self) -> Vec<(String, OriginPerformance)> {
+        self.records.iter().map(|(name, recorder)| (name.clone(), recorder.snapshot())).collect()
+    }
+
+    /// The gate of a tool that has limits of its own.
+    pub(crate) fn tool_gate(&self, original_name: &str) -> Option<&Gate> {
+        // Most upstreams have none, and need not hash the name to know it.
+        if self.tool_gates.is_empty() { None } else { self.tool_gates.get(original_name) }
     }
 
     /// Whether a tool that is not listed may be asked for by name.
@@ -225,14 +252,17 @@ impl Handle {
     }
 }
 
-/// Under which name the performance record of an upstream stands.
-pub(crate) fn origin_text(config: &UpstreamConfig) -> String {
+/// Under which names the performance records of an upstream stand.
+pub(crate) fn origin_texts(config: &UpstreamConfig) -> Vec<String> {
     match &config.target {
-        Target::Custom(_) => format!("custom:{}", config.key),
-        // Without scheme and host there is no origin; connecting says so.
-        Target::Http { url, wire, .. } => {
-            Origin::of(url, *wire).map_or_else(|_| url.to_string(), |origin| origin.to_string())
-        }
-        Target::Stdio { .. } => format!("stdio:{}", config.key),
+        Target::Balanced { urls, wire, .. } => urls.iter().map(|url| origin_text(url, *wire)).collect(),
+        Target::Custom(_) => vec![format!("custom:{}", config.key)],
+        Target::Http { url, wire, .. } => vec![origin_text(url, *wire)],
+        Target::Stdio { .. } => vec![format!("stdio:{}", config.key)],
     }
+}
+
+/// Without scheme and host there is no origin; connecting says so.
+fn origin_text(url: &http::Uri, wire: mpe_transport::Wire) -> String {
+    Origin::of(url, wire).map_or_else(|_| url.to_string(), |origin| origin.to_string())
 }

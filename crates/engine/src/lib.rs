@@ -9,8 +9,10 @@ mod breaker;
 mod dispatch;
 mod engine;
 mod eras;
+mod hedge;
 mod limit;
 mod outcome;
+mod outputs;
 pub mod plan;
 pub mod retry;
 mod reuse;
@@ -21,6 +23,7 @@ mod fleet;
 mod handle;
 mod lazy;
 mod listen;
+pub mod source;
 mod tenant;
 pub mod upstream;
 
@@ -42,11 +45,13 @@ pub use catalog::{
 };
 pub use check::{ArgumentChecker, CheckerFactory, Violation};
 pub use config::{
-    EndpointConfig, Era, Limits, Naming, ProcessConfig, Start, Target, ToolOverride, UpstreamConfig,
+    EjectionConfig, EndpointConfig, Era, Limits, Naming, ProcessConfig, Start, Target, ToolLimits,
+    ToolOverride, UpstreamConfig,
 };
 pub use endpoint::{EndpointId, UpstreamKey};
 pub use engine::{Engine, EngineBuilder};
 pub use error::{Blame, CallError, CallErrorKind, Executed};
+pub use hedge::HedgeConfig;
 pub use lazy::{EndpointSource, LazyLimits};
 pub use listen::{Changes, Interest, Listening};
 pub use metrics::{METRICS, Metric};

@@ -30,18 +30,27 @@ pub(crate) enum Refusal {
 
 impl Gate {
     pub(crate) fn new(limits: &Limits) -> Self {
-        let in_flight = if limits.concurrent { limits.max_in_flight.max(1) } else { 1 };
+        let in_flight = if limits.concurrent { limits.max_in_flight } else { 1 };
+        Self::of(in_flight, limits.max_waiting)
+    }
+
+    pub(crate) fn of(in_flight: usize, max_waiting: usize) -> Self {
         Self {
-            permits: Semaphore::new(in_flight.min(Semaphore::MAX_PERMITS)),
+            permits: Semaphore::new(in_flight.clamp(1, Semaphore::MAX_PERMITS)),
             waiting: AtomicUsize::new(0),
-            max_waiting: limits.max_waiting,
-            is_exclusive: in_flight == 1,
+            max_waiting,
+            is_exclusive: in_flight <= 1,
         }
     }
 
     /// Whether it lets one call through at a time.
     pub(crate) fn is_exclusive(&self) -> bool {
         self.is_exclusive
+    }
+
+    /// A permit that is free right now.
+    pub(crate) fn try_acquire(&self) -> Option<Permit<'_>> {
+        self.permits.try_acquire().ok()
     }
 
     /// Waits for a permit, no longer than `deadline`.

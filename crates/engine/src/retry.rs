@@ -167,6 +167,11 @@ impl Schedule {
         Self::exponential(first, max, 0.2)
     }
 
+    /// `interval`, a tenth shorter or longer, so that what is repeated does not fall in step.
+    pub(crate) fn jittered(interval: Duration) -> Duration {
+        Self::exponential(interval, interval, 0.1).next()
+    }
+
     fn exponential(initial: Duration, max: Duration, randomization_factor: f64) -> Self {
         Self(ExponentialBackoff {
             current_interval: initial,

@@ -1,5 +1,7 @@
 //! One endpoint while the engine runs: who is in it, and the catalogue that stands for them.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,21 +13,27 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-use crate::catalog::build::{self, Built, Share, Way};
+use crate::catalog::build::{self, Before, Built, Kept, Share, Way};
 use crate::catalog::listing::Digests;
 use crate::handle::Handle;
 use crate::limit::Gate;
 use crate::listen::Listeners;
 use crate::metrics::EndpointMeters;
+use crate::source::feed::Feed;
 use crate::upstream::Change;
-use crate::{Catalogue, CatalogueTool, Derive, Derived, EndpointId, Limits, Naming, Snapshot, UpstreamState};
+use crate::{
+    Catalogue, CatalogueTool, Derive, Derived, EndpointConfig, EndpointId, Limits, Naming, Snapshot,
+    UpstreamConfig, UpstreamState,
+};
 
 /// An endpoint.
 pub(crate) struct Tenant {
     pub(crate) id: EndpointId,
     derive: Option<Arc<dyn Derive>>,
     meters: EndpointMeters,
-    /// What is configured. Changes by reload only.
+    /// What is configured, and where further upstreams come from.
+    declared: ArcSwap<Declared>,
+    /// Who takes part. Changes by reload, or when a source lists something else.
     roster: ArcSwap<Roster>,
     /// What calls see. Replaced as a whole.
     view: ArcSwap<View>,
@@ -47,7 +55,40 @@ pub(crate) struct Tenant {
     pub(crate) stop: CancellationToken,
 }
 
-/// Who is configured, in order, and what they may use together.
+/// What the configuration says of an endpoint.
+pub(crate) struct Declared {
+    /// Without its sources.
+    pub(crate) config: EndpointConfig,
+    pub(crate) feeds: Vec<Arc<Feed>>,
+}
+
+impl Declared {
+    /// Every upstream: those that are configured, then those of each source that bring a key of their own.
+    pub(crate) fn upstreams(&self) -> Vec<UpstreamConfig> {
+        let mut upstreams = self.config.upstreams.clone();
+        let mut taken: HashMap<_, _> =
+            upstreams.iter().map(|upstream| (upstream.key.clone(), "the configuration".to_owned())).collect();
+        for feed in &self.feeds {
+            let mut shadowed = Vec::new();
+            for upstream in &feed.list().upstreams {
+                match taken.entry(upstream.key.clone()) {
+                    Entry::Occupied(first) => {
+                        let reason = format!("{} has a server of this name already", first.get());
+                        shadowed.push((upstream.key.to_string(), reason));
+                    }
+                    Entry::Vacant(free) => {
+                        free.insert(format!("the source `{}`", feed.config.name()));
+                        upstreams.push(upstream.clone());
+                    }
+                }
+            }
+            feed.set_shadowed(shadowed);
+        }
+        upstreams
+    }
+}
+
+/// Who takes part, in order, and what they may use together.
 pub(crate) struct Roster {
     pub(crate) upstreams: Vec<Arc<Handle>>,
     pub(crate) naming: Naming,
@@ -61,6 +102,8 @@ pub(crate) struct View {
     pub(crate) roster: Arc<Roster>,
     /// The way to each tool of the catalogue.
     ways: Vec<Way>,
+    /// What the next catalogue takes over.
+    kept: Kept,
 }
 
 impl Roster {
@@ -104,22 +147,24 @@ impl View {
 impl Tenant {
     /// An endpoint with its first catalogue: whatever its upstreams inherited, which usually is nothing.
     pub(crate) fn new(
-        id: EndpointId,
+        declared: Arc<Declared>,
         roster: Roster,
         derive: Option<Arc<dyn Derive>>,
         meters: EndpointMeters,
     ) -> Self {
+        let id = declared.config.id.clone();
         let roster = Arc::new(roster);
-        let built = build::build(&id, roster.naming, &roster.shares());
-        let catalogue = Arc::new(built.catalogue);
+        let Built { catalogue, ways, kept } = build::build(&id, roster.naming, &roster.shares(), None);
+        let catalogue = Arc::new(catalogue);
         let derived = derive_from(derive.as_deref(), &catalogue);
         let revision = watch::Sender::new(catalogue.revision().to_owned());
         let snapshot = Arc::new(Snapshot { catalogue, derived });
-        let view = View { snapshot, roster: Arc::clone(&roster), ways: built.ways };
+        let view = View { snapshot, roster: Arc::clone(&roster), ways, kept };
         Self {
             id,
             derive,
             meters,
+            declared: ArcSwap::new(declared),
             roster: ArcSwap::new(roster),
             view: ArcSwap::from_pointee(view),
             dirty: watch::Sender::new(0),
@@ -173,7 +218,16 @@ impl Tenant {
         self.view.load_full()
     }
 
-    /// What is configured now.
+    /// What is configured now, and where further upstreams come from.
+    pub(crate) fn declared(&self) -> Arc<Declared> {
+        self.declared.load_full()
+    }
+
+    pub(crate) fn declare(&self, declared: Arc<Declared>) {
+        self.declared.store(declared);
+    }
+
+    /// Who takes part now.
     pub(crate) fn roster(&self) -> Arc<Roster> {
         self.roster.load_full()
     }
@@ -215,9 +269,13 @@ impl Tenant {
         }
     }
 
-    /// Whether every configured upstream has been discovered or has failed once, and the catalogue says so.
+    /// Whether every source has been asked and every upstream has been discovered or has failed once, and the catalogue
+    /// says so.
     pub(crate) fn is_settled(&self) -> bool {
-        *self.published.borrow() >= *self.dirty.borrow() && self.view().is_settled()
+        // Sources first: what they bring is dirty from then on.
+        self.declared.load().feeds.iter().all(|feed| feed.has_been_asked())
+            && *self.published.borrow() >= *self.dirty.borrow()
+            && self.view().is_settled()
     }
 
     /// Waits until [`Tenant::is_settled`].
@@ -254,8 +312,10 @@ impl Tenant {
 
     fn publish(&self) {
         let roster = self.roster();
-        let Built { catalogue, ways } = build::build(&self.id, roster.naming, &roster.shares());
         let before = self.view();
+        let same = Before { catalogue: &before.snapshot.catalogue, ways: &before.ways, kept: &before.kept };
+        let Built { catalogue, ways, kept } =
+            build::build(&self.id, roster.naming, &roster.shares(), Some(same));
         let catalogue = Arc::new(catalogue);
         let is_new = catalogue.revision != before.snapshot.catalogue.revision;
         let is_outdated = self.is_outdated.swap(false, Ordering::AcqRel);
@@ -270,7 +330,7 @@ impl Tenant {
         let n_tools = catalogue.tools.len();
         let changes = changes(&before.snapshot.catalogue.digests, &catalogue.digests);
         let snapshot = Arc::new(Snapshot { catalogue, derived });
-        self.view.store(Arc::new(View { snapshot, roster, ways }));
+        self.view.store(Arc::new(View { snapshot, roster, ways, kept }));
         // Told after the swap: whoever lists again because of it must see what is new.
         for change in changes {
             self.listeners.announce(&change);
@@ -304,8 +364,10 @@ fn derive_from(derive: Option<&dyn Derive>, catalogue: &Arc<Catalogue>) -> Deriv
 
 /// Logs each collision once: when it first appears.
 fn report_collisions(catalogue: &Catalogue, before: &Catalogue) {
+    let known: HashMap<_, _> =
+        before.collisions.iter().map(|collision| ((collision.kind, &collision.name), collision)).collect();
     for collision in &catalogue.collisions {
-        if before.collisions.contains(collision) {
+        if known.get(&(collision.kind, &collision.name)) == Some(&collision) {
             continue;
         }
         let upstreams: Vec<_> = collision.upstreams.iter().map(crate::UpstreamKey::as_str).collect();

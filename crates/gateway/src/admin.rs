@@ -2,6 +2,7 @@
 
 use http::StatusCode;
 use mpe_engine::UpstreamState;
+use mpe_engine::source::{SourceState, SourceStatus};
 use serde::Serialize;
 
 use crate::problem::{Problem, ProblemType};
@@ -15,6 +16,40 @@ struct Readiness<'a> {
     revision: &'a str,
     tools: usize,
     upstreams: Vec<UpstreamRow<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    sources: Vec<SourceRow>,
+}
+
+/// A registry that names servers.
+#[derive(Serialize)]
+struct SourceRow {
+    name: String,
+    state: &'static str,
+    servers: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    left_out: Vec<LeftOut>,
+}
+
+/// A server that a registry names and that is not used.
+#[derive(Serialize)]
+struct LeftOut {
+    server: String,
+    reason: String,
+}
+
+impl SourceRow {
+    fn of(status: SourceStatus) -> Self {
+        let SourceStatus { name, state, servers, left_out } = status;
+        let (state, error) = match state {
+            SourceState::Failing { error } => ("failing", Some(error)),
+            SourceState::Good => ("good", None),
+            SourceState::Waiting => ("waiting", None),
+        };
+        let left_out = left_out.into_iter().map(|(server, reason)| LeftOut { server, reason }).collect();
+        Self { name, state, servers, error, left_out }
+    }
 }
 
 #[derive(Serialize)]
@@ -34,7 +69,7 @@ pub(crate) fn livez() -> http::Response<Body> {
 }
 
 /// 200 as long as some upstream can be called, or none is configured; 503 before that and while draining. The state
-/// of every upstream stands in the body either way.
+/// of every upstream, and of every source of upstreams, stands in the body either way.
 pub(crate) fn readyz(inbound: &Inbound) -> http::Response<Body> {
     let catalogue = inbound.view.catalogue();
     let upstreams: Vec<_> = catalogue
@@ -51,12 +86,17 @@ pub(crate) fn readyz(inbound: &Inbound) -> http::Response<Body> {
             UpstreamRow { key: upstream.key.as_str(), state, tools: upstream.tools, version, error }
         })
         .collect();
+    let sources = inbound.gateway.engine().sources(&inbound.endpoint);
+    let sources: Vec<_> = sources.into_iter().map(SourceRow::of).collect();
     let n_up = upstreams.iter().filter(|row| row.state == "up").count();
-    let is_callable = upstreams.is_empty() || upstreams.iter().any(|row| matches!(row.state, "up" | "stale"));
+    let are_sources_good = sources.iter().all(|row| row.state == "good");
+    // Without any upstream there may be some that nobody has told us of.
+    let is_callable = (upstreams.is_empty() && are_sources_good)
+        || upstreams.iter().any(|row| matches!(row.state, "up" | "stale"));
     let status = match (inbound.gateway.draining().is_cancelled(), is_callable) {
         (true, _) => "draining",
         (false, false) => "unready",
-        (false, true) if n_up < upstreams.len() => "degraded",
+        (false, true) if n_up < upstreams.len() || !are_sources_good => "degraded",
         (false, true) => "ready",
     };
     let code = match status {
@@ -69,6 +109,7 @@ pub(crate) fn readyz(inbound: &Inbound) -> http::Response<Body> {
         revision: catalogue.revision(),
         tools: catalogue.tools().len(),
         upstreams,
+        sources,
     };
     json(code, &readiness)
 }

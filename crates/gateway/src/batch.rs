@@ -120,7 +120,7 @@ async fn calls_of(inbound: &mut Inbound) -> Result<Vec<ToolCall>, Problem> {
                 tool,
                 arguments,
                 deadline: inbound.deadline,
-                check_arguments: true,
+                check_arguments: inbound.gateway.config().checks.batch,
                 context: Arc::clone(&context),
             })
         })

@@ -8,7 +8,7 @@ use mpe_schema::Validator;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// Compiles each tool's `inputSchema`.
+/// Compiles each tool's schemas.
 pub(crate) struct SchemaCheckers;
 
 struct Checker(Validator);
@@ -17,6 +17,12 @@ impl CheckerFactory for SchemaCheckers {
     fn compile(&self, tool: &Tool) -> Result<Arc<dyn ArgumentChecker>, String> {
         let validator = Validator::compile(tool.input_schema()).map_err(|error| error.to_string())?;
         Ok(Arc::new(Checker(validator)))
+    }
+
+    fn compile_output(&self, tool: &Tool) -> Result<Option<Arc<dyn ArgumentChecker>>, String> {
+        let Some(schema) = tool.output_schema() else { return Ok(None) };
+        let validator = Validator::compile(schema).map_err(|error| error.to_string())?;
+        Ok(Some(Arc::new(Checker(validator))))
     }
 }
 

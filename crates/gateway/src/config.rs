@@ -78,8 +78,30 @@ pub struct GatewayConfig {
     pub drain: Duration,
     /// Check arguments of known tools over MCP too. Default: no.
     pub check_mcp_arguments: bool,
+    /// Over which of the other faces arguments are checked before a call.
+    pub checks: ArgumentChecks,
     /// Renders `/metrics`; `None`: 404.
     pub metrics: Option<Arc<dyn Fn() -> String + Send + Sync>>,
+}
+
+/// Over which faces arguments are held against the tool's `inputSchema` before a call. On AWS Lambda they are the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ArgumentChecks {
+    /// `/batch` and `/plan`. Default: yes.
+    pub batch: bool,
+    /// What a vendor's model emitted. Default: yes.
+    pub functions: bool,
+    /// GraphQL. Default: yes.
+    pub graphql: bool,
+    /// REST. Default: yes.
+    pub rest: bool,
+}
+
+impl Default for ArgumentChecks {
+    fn default() -> Self {
+        Self { batch: true, functions: true, graphql: true, rest: true }
+    }
 }
 
 impl Default for GatewayConfig {
@@ -108,6 +130,7 @@ impl Default for GatewayConfig {
             allowed_origins: Vec::new(),
             drain: Duration::from_secs(30),
             check_mcp_arguments: false,
+            checks: ArgumentChecks::default(),
             metrics: None,
         }
     }

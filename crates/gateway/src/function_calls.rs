@@ -125,7 +125,7 @@ async fn one(inbound: &Inbound, vendor: Vendor, emitted: Emitted) -> Value {
                 tool: meant.tool.clone(),
                 arguments: meant.arguments,
                 deadline: inbound.deadline,
-                check_arguments: true,
+                check_arguments: inbound.gateway.config().checks.functions,
                 context: Arc::new(CallContext::default()),
             };
             match inbound.gateway.engine().call(call).await {

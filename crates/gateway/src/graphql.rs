@@ -175,7 +175,7 @@ impl ToolCaller for Caller {
                 tool: tool.to_owned(),
                 arguments,
                 deadline: self.deadline,
-                check_arguments: true,
+                check_arguments: self.gateway.config().checks.graphql,
                 context: Arc::new(CallContext::default()),
             };
             let outcome = self.gateway.engine().call(call).await.map_err(|error| {

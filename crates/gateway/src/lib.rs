@@ -38,7 +38,7 @@ pub mod stdio;
 mod view;
 
 pub use carrier::{Carrier, Deadline};
-pub use config::{EndpointView, GatewayConfig};
+pub use config::{ArgumentChecks, EndpointView, GatewayConfig};
 /// What an [`EndpointView`] is made of.
 pub use mpe_schema::{PathTemplate, ResponseMapping, openapi::DocumentInfo};
 pub use problem::{ErrorRow, LogLevel, ProblemType, Retry, error_table};

@@ -25,7 +25,7 @@ pub(crate) async fn handle(mut inbound: Inbound) -> http::Response<Body> {
         endpoint: inbound.endpoint.clone(),
         plan,
         deadline: inbound.deadline,
-        check_arguments: true,
+        check_arguments: inbound.gateway.config().checks.batch,
         context: Arc::new(CallContext::default()),
     };
     let reports = inbound.gateway.engine().call_plan(call).await;

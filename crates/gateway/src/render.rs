@@ -112,6 +112,7 @@ mod tests {
             upstream: UpstreamKey::new("up"),
             protocol: None,
             attempts: Vec::new(),
+            violations: Vec::new(),
             elapsed: Duration::ZERO,
         })
     }

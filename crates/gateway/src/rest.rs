@@ -182,7 +182,7 @@ async fn call(inbound: &Inbound, tool: String, arguments: Box<RawValue>) -> http
         tool,
         arguments,
         deadline: inbound.deadline,
-        check_arguments: true,
+        check_arguments: inbound.gateway.config().checks.rest,
         context: Arc::new(CallContext::default()),
     };
     match key {

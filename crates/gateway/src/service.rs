@@ -13,6 +13,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, header};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
+use mpe_engine::source::{SourceState, SourceStatus};
 use mpe_engine::{CallError, EndpointId, Engine, EngineBuilder, UpstreamState};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -262,13 +263,17 @@ impl Gateway {
         view.map(|view| rest::methods(&view, scoped.path)).unwrap_or_default()
     }
 
-    /// Waits, briefly, while an endpoint has nothing to show yet only because its upstreams have not been asked before:
-    /// right after the start, or when it is made on demand.
+    /// Waits, briefly, while an endpoint has nothing to show yet only because its upstreams, or the sources that name them,
+    /// have not been asked before: right after the start, or when it is made on demand.
     async fn until_listed(&self, endpoint: &EndpointId) {
         let Some(snapshot) = self.inner.engine.snapshot(endpoint) else { return };
         let catalogue = &snapshot.catalogue;
+        if !catalogue.tools().is_empty() {
+            return;
+        }
         let is_asking = catalogue.upstreams().iter().any(|up| matches!(up.state, UpstreamState::Discovering));
-        if catalogue.tools().is_empty() && is_asking {
+        let is_waiting = |source: &SourceStatus| source.state == SourceState::Waiting;
+        if is_asking || self.inner.engine.sources(endpoint).iter().any(is_waiting) {
             self.inner.engine.settled_at(endpoint, Instant::now() + SETTLING).await;
         }
     }

@@ -1,6 +1,8 @@
 //! Puts the catalogue together from what each upstream lists.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::ops::Range;
 use std::sync::Arc;
 
 use mpe_mcp_protocol::header::MirroredParams;
@@ -22,13 +24,15 @@ pub(crate) struct Share {
     pub(crate) listing: Option<Arc<Listing>>,
 }
 
-/// A catalogue, and for each of its tools the way to it.
+/// A catalogue, for each of its tools the way to it, and what the next build takes over.
 pub(crate) struct Built {
     pub(crate) catalogue: Catalogue,
     pub(crate) ways: Vec<Way>,
+    pub(crate) kept: Kept,
 }
 
 /// The way to one tool.
+#[derive(Clone)]
 pub(crate) struct Way {
     /// The index of the upstream that answers.
     pub(crate) owner: usize,
@@ -38,49 +42,163 @@ pub(crate) struct Way {
     pub(crate) only_in: Option<Era>,
 }
 
-/// Builds the catalogue of `shares`, which stand in configuration order.
-pub(crate) fn build(endpoint: &EndpointId, naming: Naming, shares: &[Share]) -> Built {
-    let names = naming::assign(naming, &claims(shares, CollisionKind::Tool));
+/// What a build was made from, so that the next one does anew only what has changed.
+pub(crate) struct Kept {
+    naming: Naming,
+    shares: Vec<KeptShare>,
+    tools: Arc<Named>,
+    prompts: Arc<Named>,
+}
+
+/// One upstream's part in a build.
+struct KeptShare {
+    key: UpstreamKey,
+    listing: Option<Arc<Listing>>,
+    /// Where its tools are in the catalogue.
+    tools: Range<usize>,
+}
+
+/// The names of one kind of thing, and a hash of them.
+struct Named {
+    names: Names,
+    digest: [u8; 32],
+}
+
+/// The last build, as the next one sees it.
+#[derive(Clone, Copy)]
+pub(crate) struct Before<'a> {
+    pub(crate) catalogue: &'a Catalogue,
+    pub(crate) ways: &'a [Way],
+    pub(crate) kept: &'a Kept,
+}
+
+/// Builds the catalogue of `shares`, which stand in configuration order. One server's change costs what that server lists
+/// and a walk over the others' references: names, tools, tables and hashes that it cannot have touched are taken over from
+/// the build `before`.
+pub(crate) fn build(
+    endpoint: &EndpointId,
+    naming: Naming,
+    shares: &[Share],
+    before: Option<Before<'_>>,
+) -> Built {
     let mut upstreams: Vec<_> = shares.iter().map(status).collect();
-    let (tools, ways) = tools(shares, &names, &mut upstreams);
-    let prompt_names = naming::assign(naming, &claims(shares, CollisionKind::Prompt));
-    let (resource_uris, templates) =
-        (uris(shares, |listing| &listing.resources), uris(shares, |l| &l.templates));
-    let items = Items {
-        prompts: prompts(shares, &prompt_names, &mut upstreams),
-        resources: resources(shares, &resource_uris),
-        templates: resource_templates(shares, &templates),
+    // With the same servers in the same order only their listings can have changed.
+    let same = before.filter(|before| before.kept.has_the_same_servers(naming, shares));
+    let named = |kind| match same {
+        Some(same) if same.kept.has_the_same_names(kind, shares) => Arc::clone(same.kept.named(kind)),
+        _ => Arc::new(Named::of(naming::assign(naming, &claims(shares, kind)))),
+    };
+    let (tool_names, prompt_names) = (named(CollisionKind::Tool), named(CollisionKind::Prompt));
+    report_hidden(shares, &tool_names, &prompt_names, &mut upstreams);
+    let (tools, ways, ranges) = tools(shares, &tool_names.names, before);
+    let by_name = match same {
+        Some(same) if Arc::ptr_eq(&same.kept.tools, &tool_names) => Arc::clone(&same.catalogue.by_name),
+        _ => Arc::new(tools.iter().enumerate().map(|(n, entry)| (Arc::from(entry.tool.name()), n)).collect()),
+    };
+    let (items, routing) = match same {
+        Some(same) if same.kept.has_the_same_items(shares) => {
+            (Arc::clone(&same.catalogue.items), Arc::clone(&same.catalogue.routing))
+        }
+        _ => {
+            let items = items(shares, &prompt_names.names);
+            let transparent = match shares {
+                [only] if naming == Naming::Auto => Some(only.key.clone()),
+                _ => None,
+            };
+            let routing = Routing::of(&items, &upstreams, transparent);
+            (Arc::new(items), Arc::new(routing))
+        }
     };
     let digests = Digests {
-        about: hash(shares, |listing| listing.digests.about, |_, _| ()),
-        tools: hash(shares, |listing| listing.digests.tools, |n, part| each(&names.exposed[n], part)),
-        prompts: hash(
-            shares,
-            |listing| listing.digests.prompts,
-            |n, part| each(&prompt_names.exposed[n], part),
-        ),
+        about: hash(shares, |listing| listing.digests.about, None),
+        tools: hash(shares, |listing| listing.digests.tools, Some(tool_names.digest)),
+        prompts: hash(shares, |listing| listing.digests.prompts, Some(prompt_names.digest)),
         // How URIs are shown follows from the listings and the order of the keys.
-        resources: hash(shares, |listing| listing.digests.resources, |_, _| ()),
+        resources: hash(shares, |listing| listing.digests.resources, None),
     };
-    let by_name = tools.iter().enumerate().map(|(n, entry)| (Arc::from(entry.tool.name()), n)).collect();
-    let mut collisions = names.collisions;
-    collisions.extend(prompt_names.collisions);
-    let transparent = match shares {
-        [only] if naming == Naming::Auto => Some(only.key.clone()),
-        _ => None,
-    };
+    let collisions = tool_names.names.collisions.iter().chain(&prompt_names.names.collisions);
     let catalogue = Catalogue {
         endpoint: endpoint.clone(),
         revision: revision(&digests),
         tools,
         by_name,
-        routing: Routing::of(&items, &upstreams, transparent),
+        routing,
         items,
         upstreams,
-        collisions,
+        collisions: collisions.cloned().collect(),
         digests,
     };
-    Built { catalogue, ways }
+    let shares = shares.iter().zip(ranges);
+    let shares = shares
+        .map(|(share, tools)| KeptShare { key: share.key.clone(), listing: share.listing.clone(), tools })
+        .collect();
+    let kept = Kept { naming, shares, tools: tool_names, prompts: prompt_names };
+    Built { catalogue, ways, kept }
+}
+
+// === impl Kept ===
+
+impl Kept {
+    fn has_the_same_servers(&self, naming: Naming, shares: &[Share]) -> bool {
+        self.naming == naming
+            && self.shares.len() == shares.len()
+            && self.shares.iter().zip(shares).all(|(kept, share)| kept.key == share.key)
+    }
+
+    /// Whether all of them list the same names in the same order. They are the same servers.
+    fn has_the_same_names(&self, kind: CollisionKind, shares: &[Share]) -> bool {
+        self.each(shares, |kept, listing| match kind {
+            CollisionKind::Prompt => {
+                let ids = |listing: &Listing| {
+                    listing.prompts.iter().map(|prompt| Arc::clone(&prompt.id)).collect::<Vec<_>>()
+                };
+                ids(kept) == ids(listing)
+            }
+            CollisionKind::Tool => {
+                let (kept, listed) = (kept.tools.iter(), listing.tools.iter());
+                kept.map(|listed| listed.tool.name()).eq(listed.map(|listed| listed.tool.name()))
+            }
+        })
+    }
+
+    /// Whether all of them list the same prompts and resources. They are the same servers.
+    fn has_the_same_items(&self, shares: &[Share]) -> bool {
+        self.each(shares, |kept, listing| {
+            let (kept, listed) = (&kept.digests, &listing.digests);
+            kept.about == listed.about && kept.prompts == listed.prompts && kept.resources == listed.resources
+        })
+    }
+
+    /// Whether every listing is the same one, or alike.
+    fn each(&self, shares: &[Share], alike: impl Fn(&Listing, &Listing) -> bool) -> bool {
+        self.shares.iter().zip(shares).all(|(kept, share)| match (&kept.listing, &share.listing) {
+            (None, None) => true,
+            (Some(kept), Some(listing)) => Arc::ptr_eq(kept, listing) || alike(kept, listing),
+            _ => false,
+        })
+    }
+
+    fn named(&self, kind: CollisionKind) -> &Arc<Named> {
+        match kind {
+            CollisionKind::Prompt => &self.prompts,
+            CollisionKind::Tool => &self.tools,
+        }
+    }
+}
+
+impl Named {
+    fn of(names: Names) -> Self {
+        let mut hash = Sha256::new();
+        for list in &names.exposed {
+            hash.update(list.len().to_be_bytes());
+            for name in list {
+                let name = name.as_deref().unwrap_or_default();
+                hash.update(name.len().to_be_bytes());
+                hash.update(name);
+            }
+        }
+        Self { digest: hash.finalize().into(), names }
+    }
 }
 
 fn listings(shares: &[Share]) -> impl Iterator<Item = (usize, &Share, &Listing)> {
@@ -110,35 +228,68 @@ fn uris<'a>(shares: &'a [Share], items: impl Fn(&'a Listing) -> &'a Vec<ListedIt
     uri::assign(&claims)
 }
 
+/// Every tool that is shown, the way to it, and which of them each upstream has.
 fn tools(
     shares: &[Share],
     names: &Names,
-    upstreams: &mut [UpstreamStatus],
-) -> (Vec<CatalogueTool>, Vec<Way>) {
-    let mut tools = Vec::new();
-    let mut ways = Vec::new();
-    for (owner, share, listing) in listings(shares) {
-        for (listed, exposed) in listing.tools.iter().zip(&names.exposed[owner]) {
-            let Some(exposed) = exposed else {
-                upstreams[owner].rejected.push((listed.tool.name().to_owned(), HIDDEN.to_owned()));
-                continue;
-            };
-            tools.push(catalogue_tool(share, listed, exposed));
-            let only_in = listing.divide.only_in(Kind::Tool, &listed.original_name);
-            ways.push(Way { owner, mirrored: Arc::clone(&listed.mirrored), only_in });
+    before: Option<Before<'_>>,
+) -> (Vec<CatalogueTool>, Vec<Way>, Vec<Range<usize>>) {
+    let n_tools = names.exposed.iter().map(Vec::len).sum();
+    let (mut tools, mut ways) = (Vec::with_capacity(n_tools), Vec::with_capacity(n_tools));
+    let mut ranges = Vec::with_capacity(shares.len());
+    let known: HashMap<&UpstreamKey, (usize, &KeptShare)> = before.map_or_else(HashMap::new, |before| {
+        before.kept.shares.iter().enumerate().map(|(n, kept)| (&kept.key, (n, kept))).collect()
+    });
+    for (owner, share) in shares.iter().enumerate() {
+        let start = tools.len();
+        let exposed = &names.exposed[owner];
+        let kept = before.and_then(|before| {
+            let (n, kept) = *known.get(&share.key)?;
+            let (Some(listing), Some(known)) = (&share.listing, &kept.listing) else { return None };
+            let is_same = Arc::ptr_eq(listing, known) && before.kept.tools.names.exposed[n] == *exposed;
+            is_same.then(|| (&before.catalogue.tools[kept.tools.clone()], &before.ways[kept.tools.clone()]))
+        });
+        if let Some((same_tools, same_ways)) = kept {
+            tools.extend_from_slice(same_tools);
+            ways.extend(same_ways.iter().map(|way| Way { owner, ..way.clone() }));
+        } else if let Some(listing) = &share.listing {
+            for (listed, exposed) in listing.tools.iter().zip(exposed) {
+                let Some(exposed) = exposed else { continue };
+                tools.push(catalogue_tool(share, listed, exposed));
+                let only_in = listing.divide.only_in(Kind::Tool, &listed.original_name);
+                ways.push(Way { owner, mirrored: Arc::clone(&listed.mirrored), only_in });
+            }
         }
+        ranges.push(start..tools.len());
     }
-    (tools, ways)
+    (tools, ways, ranges)
 }
 
-fn prompts(shares: &[Share], names: &Names, upstreams: &mut [UpstreamStatus]) -> Vec<CataloguePrompt> {
+/// Says of each tool and prompt that is not shown why it is not.
+fn report_hidden(shares: &[Share], tools: &Named, prompts: &Named, upstreams: &mut [UpstreamStatus]) {
+    for (owner, _, listing) in listings(shares) {
+        let tools = listing.tools.iter().map(|listed| listed.tool.name()).zip(&tools.names.exposed[owner]);
+        let prompts = listing.prompts.iter().map(|prompt| &*prompt.id).zip(&prompts.names.exposed[owner]);
+        let hidden = tools.chain(prompts).filter(|(_, exposed)| exposed.is_none());
+        upstreams[owner].rejected.extend(hidden.map(|(name, _)| (name.to_owned(), HIDDEN.to_owned())));
+    }
+}
+
+fn items(shares: &[Share], prompt_names: &Names) -> Items {
+    let (resource_uris, templates) =
+        (uris(shares, |listing| &listing.resources), uris(shares, |listing| &listing.templates));
+    Items {
+        prompts: prompts(shares, prompt_names),
+        resources: resources(shares, &resource_uris),
+        templates: resource_templates(shares, &templates),
+    }
+}
+
+fn prompts(shares: &[Share], names: &Names) -> Vec<CataloguePrompt> {
     let mut prompts = Vec::new();
     for (owner, share, listing) in listings(shares) {
         for (listed, exposed) in listing.prompts.iter().zip(&names.exposed[owner]) {
-            let Some(exposed) = exposed else {
-                upstreams[owner].rejected.push((listed.id.to_string(), HIDDEN.to_owned()));
-                continue;
-            };
+            let Some(exposed) = exposed else { continue };
             let (raw, name) = listed.shown(ItemKind::Prompt, exposed);
             let (original_name, upstream) = (Arc::clone(&listed.id), share.key.clone());
             prompts.push(CataloguePrompt { raw, name, original_name, upstream });
@@ -181,6 +332,7 @@ fn catalogue_tool(share: &Share, listed: &ListedTool, exposed: &str) -> Catalogu
         upstream: share.key.clone(),
         original_name: Arc::clone(&listed.original_name),
         checker: listed.checker.clone(),
+        output_checker: listed.output_checker.clone(),
     }
 }
 
@@ -202,30 +354,18 @@ fn status(share: &Share) -> UpstreamStatus {
     }
 }
 
-/// A hash of one kind of everything. The listings bring their own hashes, so that one server's change does not cost
-/// reading the other servers' tools again.
-fn hash(
-    shares: &[Share],
-    digest: impl Fn(&Listing) -> [u8; 32],
-    shown: impl Fn(usize, &mut dyn FnMut(&[u8])),
-) -> [u8; 32] {
+/// A hash of one kind of everything, with the names it is shown under. The listings bring their own hashes, so that one
+/// server's change does not cost reading the other servers' tools again.
+fn hash(shares: &[Share], digest: impl Fn(&Listing) -> [u8; 32], shown: Option<[u8; 32]>) -> [u8; 32] {
     let mut hash = Sha256::new();
-    for (n, share, listing) in listings(shares) {
-        let mut part = |bytes: &[u8]| {
-            hash.update(bytes.len().to_be_bytes());
-            hash.update(bytes);
-        };
-        part(share.key.as_str().as_bytes());
-        part(&digest(listing));
-        shown(n, &mut part);
+    for (_, share, listing) in listings(shares) {
+        let key = share.key.as_str();
+        hash.update(key.len().to_be_bytes());
+        hash.update(key);
+        hash.update(digest(listing));
     }
+    hash.update(shown.unwrap_or_default());
     hash.finalize().into()
-}
-
-fn each(names: &[Option<String>], part: &mut dyn FnMut(&[u8])) {
-    for name in names {
-        part(name.as_deref().unwrap_or_default().as_bytes());
-    }
 }
 
 fn revision(digests: &Digests) -> String {
@@ -240,3 +380,6 @@ fn revision(digests: &Digests) -> String {
     }
     revision
 }
+
+#[cfg(test)]
+mod tests;

@@ -47,6 +47,7 @@ pub(crate) struct ListedTool {
     pub(crate) tool: Tool,
     pub(crate) original_name: Arc<str>,
     pub(crate) checker: Option<Arc<dyn ArgumentChecker>>,
+    pub(crate) output_checker: Option<Arc<dyn ArgumentChecker>>,
     /// Which arguments headers repeat.
     pub(crate) mirrored: Arc<MirroredParams>,
     /// What the operator changed, and the server's own words.
@@ -205,9 +206,11 @@ fn read_tool(
         Some(wish) => Tool::parse(&changed(raw, wish)).map_err(|error| (name_of(raw), error.message))?,
     };
     let mirrored = match (MirroredParams::of(tool.input_schema()), &config.target) {
-        (Ok(mirrored), Target::Http { .. }) => mirrored,
+        (Ok(mirrored), Target::Balanced { .. } | Target::Http { .. }) => mirrored,
         // A client must not use such a tool over HTTP (MCP 2026-07-28, basic/transports/streamable-http).
-        (Err(error), Target::Http { .. }) => return Err((tool.name().to_owned(), error.to_string())),
+        (Err(error), Target::Balanced { .. } | Target::Http { .. }) => {
+            return Err((tool.name().to_owned(), error.to_string()));
+        }
         // Without headers there is nothing to repeat, and a broken annotation no reason to lose the tool.
         (Ok(_), Target::Custom(_) | Target::Stdio { .. }) => MirroredParams::default(),
         (Err(error), Target::Custom(_) | Target::Stdio { .. }) => {
@@ -225,7 +228,14 @@ fn read_tool(
             None
         }
     });
-    Ok(ListedTool { tool, original_name, checker, mirrored: Arc::new(mirrored), overridden })
+    let output_checker = checkers.filter(|_| tool.output_schema().is_some()).and_then(|factory| {
+        factory.compile_output(&tool).unwrap_or_else(|reason| {
+            warn!(upstream = %config.key, tool = tool.name(), reason, "results of this tool stay unchecked");
+            None
+        })
+    });
+    let mirrored = Arc::new(mirrored);
+    Ok(ListedTool { tool, original_name, checker, output_checker, mirrored, overridden })
 }
 
 /// A tool's description as the operator wants it.

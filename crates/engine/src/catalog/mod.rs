@@ -32,6 +32,8 @@ pub struct CatalogueTool {
     pub original_name: Arc<str>,
     /// Its compiled `inputSchema`, where a factory is installed and the schema compiles.
     pub checker: Option<Arc<dyn ArgumentChecker>>,
+    /// Its compiled `outputSchema`, likewise.
+    pub output_checker: Option<Arc<dyn ArgumentChecker>>,
 }
 
 impl std::fmt::Debug for CatalogueTool {
@@ -57,7 +59,7 @@ pub struct Collision {
 }
 
 /// What a claimed name belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CollisionKind {
     /// A prompt.
     Prompt,
@@ -117,9 +119,10 @@ pub struct Catalogue {
     pub(crate) endpoint: EndpointId,
     pub(crate) revision: String,
     pub(crate) tools: Vec<CatalogueTool>,
-    pub(crate) by_name: HashMap<Arc<str>, usize>,
-    items: Items,
-    routing: Routing,
+    /// This and the two below are shared by catalogues that do not differ in them.
+    pub(crate) by_name: Arc<HashMap<Arc<str>, usize>>,
+    items: Arc<Items>,
+    routing: Arc<Routing>,
     pub(crate) upstreams: Vec<UpstreamStatus>,
     pub(crate) collisions: Vec<Collision>,
     pub(crate) digests: Digests,

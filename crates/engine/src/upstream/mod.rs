@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::{CallContext, CallError, CallErrorKind, Era, Target, UpstreamConfig};
 
 mod auth;
+pub(crate) mod balance;
 mod error;
 mod http;
 mod listener;
@@ -23,7 +24,7 @@ mod pipe;
 mod stdio;
 mod subscription;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use self::auth::{
     Authorization, AuthorizationCode, Client, ClientAuthentication, Enterprise, Grant, Login,
@@ -34,31 +35,48 @@ pub use self::http::{HttpTarget, HttpUpstream};
 use self::notices::Notices;
 pub use self::stdio::{StdioTarget, StdioUpstream};
 
-/// The upstream that a configuration describes. Does no IO.
+/// The upstream that a configuration describes. Does no IO. Of several addresses it is the first alone: balancing them is
+/// the engine's work.
 ///
 /// # Errors
 /// [`CallErrorKind::UpstreamUnreachable`] for a configuration that cannot lead anywhere: a URL without a host, a header
 /// value that no header may hold.
 pub fn connect(config: &UpstreamConfig, pool: &mpe_transport::Pool) -> Result<Arc<dyn Upstream>, CallError> {
-    let pinned = match config.era {
-        Era::Auto => None,
-        Era::Pinned(version) => Some(version),
-    };
     match &config.target {
+        Target::Balanced { urls, headers, wire } => match urls.first() {
+            Some(url) => connect_to(config, pool, url, headers, *wire),
+            None => Err(unusable(config, "it has no address")),
+        },
         Target::Custom(upstream) => Ok(Arc::clone(upstream)),
-        Target::Http { url, headers, wire } => {
-            let authorization = config.authorization.as_ref();
-            let target = HttpTarget { url, headers, wire: *wire, pinned, authorization };
-            match HttpUpstream::new(pool, &target) {
-                Ok(upstream) => Ok(Arc::new(upstream)),
-                Err(why) => Err(unusable(config, &why)),
-            }
-        }
+        Target::Http { url, headers, wire } => connect_to(config, pool, url, headers, *wire),
         Target::Stdio { command, args, env, cwd } => {
-            let process = &config.process;
+            let (process, pinned) = (&config.process, pinned(config));
             let target = StdioTarget { command, args, env, cwd: cwd.as_deref(), pinned, process };
             Ok(Arc::new(StdioUpstream::new(&target)))
         }
+    }
+}
+
+/// The upstream at one address.
+pub(crate) fn connect_to(
+    config: &UpstreamConfig,
+    pool: &mpe_transport::Pool,
+    url: &::http::Uri,
+    headers: &[(::http::HeaderName, secrecy::SecretString)],
+    wire: mpe_transport::Wire,
+) -> Result<Arc<dyn Upstream>, CallError> {
+    let authorization = config.authorization.as_ref();
+    let target = HttpTarget { url, headers, wire, pinned: pinned(config), authorization };
+    match HttpUpstream::new(pool, &target) {
+        Ok(upstream) => Ok(Arc::new(upstream)),
+        Err(why) => Err(unusable(config, &why)),
+    }
+}
+
+fn pinned(config: &UpstreamConfig) -> Option<ProtocolVersion> {
+    match config.era {
+        Era::Auto => None,
+        Era::Pinned(version) => Some(version),
     }
 }
 

@@ -223,3 +223,24 @@ async fn where_no_headers_go_a_broken_annotation_is_left_out_and_the_tool_stays(
     assert_eq!(raw("broken"), json!({ "name": "broken", "inputSchema": stripped, "title": "T" }).to_string());
     assert!(status(&engine, 0).rejected.is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn lists_that_are_fresh_for_less_than_the_interval_are_asked_for_again_when_they_are_stale() {
+    // Milliseconds, and how often the list is asked for within 140 s, the first time included.
+    let cases = [
+        (None, 2..=3),
+        (Some(0), 2..=3),
+        (Some(20_000), 7..=8),
+        (Some(1), 120..=141),
+        (Some(3_600_000), 2..=3),
+    ];
+    for (ttl, expected) in cases {
+        let server = Scripted::named(&["x"]);
+        if let Some(millis) = ttl {
+            server.set_ttl(millis);
+        }
+        let _engine = engine(vec![upstream("a", &server)]).await;
+        sleep(Duration::from_secs(140)).await;
+        assert!(expected.contains(&server.n_lists()), "{ttl:?}: {} times", server.n_lists());
+    }
+}

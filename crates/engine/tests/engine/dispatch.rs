@@ -4,7 +4,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use mpe_engine::{
     ArgumentChecker, Blame, CallContext, CallErrorKind, CheckerFactory, EndpointId, Engine, Executed,
-    OutcomeKind, Relay, UpstreamKey, Violation,
+    OutcomeKind, Relay, ToolLimits, UpstreamKey, Violation,
 };
 use mpe_mcp_protocol::jsonrpc::code;
 use mpe_mcp_protocol::tool::Tool;
@@ -282,4 +282,49 @@ async fn a_call_that_outlasts_the_drain_ends_with_it() {
     let (cut, ()) = tokio::join!(engine.call(within(call("echo"), Duration::from_secs(60))), close);
     let error = cut.unwrap_err();
     assert_eq!((error.kind, error.executed), (CallErrorKind::ShuttingDown, Executed::Unknown));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tool_with_limits_of_its_own_lets_its_callers_queue_and_nobody_elses() {
+    let server = Scripted::named(&["heavy", "light"]);
+    server.script(vec![Step::Slow(Duration::from_secs(1)); 4]);
+    let mut config = upstream("a", &server);
+    let mut limits = ToolLimits::new(1);
+    limits.max_waiting = 2;
+    config.tool_limits.insert("heavy".to_owned(), limits);
+    let engine = engine(vec![config]).await;
+    let start = Instant::now();
+    let heavy: Vec<_> = (0..3)
+        .map(|n| {
+            let call = engine.call(call_with("heavy", &json!({ "n": n })));
+            async move { (call.await, start.elapsed().as_secs()) }
+        })
+        .collect();
+    let mut heavy = Box::pin(futures_util::future::join_all(heavy));
+    assert!(heavy.as_mut().now_or_never().is_none());
+    assert_eq!(server.in_flight(), 1);
+    engine.call(call("light")).await.expect("another tool is not held up");
+    let error = engine.call(call("heavy")).await.unwrap_err();
+    assert_eq!((error.kind, error.executed), (CallErrorKind::Overloaded, Executed::No));
+    assert!(error.message.contains("tool"), "{}", error.message);
+    let ended: Vec<_> = heavy.await.into_iter().map(|(outcome, at)| (outcome.is_ok(), at)).collect();
+    assert_eq!(ended, [(true, 1), (true, 2), (true, 3)], "first come, first served");
+    assert_eq!(server.most_in_flight(), 2, "one heavy and the light one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_of_a_tool_with_limits_take_no_place_of_the_upstream_while_they_wait() {
+    let server = Scripted::named(&["heavy", "light"]);
+    server.script([Step::Hang]);
+    let mut config = upstream("a", &server);
+    config.limits.max_in_flight = 2;
+    config.tool_limits.insert("heavy".to_owned(), ToolLimits::new(1));
+    let engine = engine(vec![config]).await;
+    let mut stuck: Vec<_> = (0..5).map(|_| Box::pin(engine.call(call("heavy")))).collect();
+    for call in &mut stuck {
+        assert!(call.as_mut().now_or_never().is_none());
+    }
+    engine.call(call("light")).await.expect("the second place is free");
+    let error = engine.call(within(call("heavy"), Duration::from_secs(2))).await.unwrap_err();
+    assert_eq!((error.kind, error.executed), (CallErrorKind::DeadlineExceeded, Executed::No));
 }

@@ -95,13 +95,20 @@ async fn a_reload_of_the_named_endpoints_keeps_those_on_demand() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn thousands_of_endpoints_come_and_go() {
-    let (engine, _) = engine(10_000);
-    for n in 0..2_000 {
+async fn ten_thousand_endpoints_come_when_asked_for_and_go_when_idle() {
+    let (engine, source) = engine(10_000);
+    for n in 0..10_000 {
         assert!(engine.snapshot(&EndpointId::new(format!("t{n}"))).is_some());
     }
     assert!(engine.settled(Instant::now() + Duration::from_secs(30)).await);
-    assert_eq!(engine.endpoints().len(), 2_000);
-    sleep(Duration::from_secs(120)).await;
-    assert!(engine.endpoints().is_empty());
+    assert_eq!(engine.endpoints().len(), 10_000);
+    // One of them stays in use; the others go, with every task and server of theirs.
+    for _ in 0..4 {
+        sleep(Duration::from_secs(30)).await;
+        engine.call(at("t7")).await.unwrap();
+    }
+    assert_eq!(engine.endpoints(), [EndpointId::new("t7")]);
+    assert!(source.server("t8").is_closed() && !source.server("t7").is_closed());
+    let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    assert!(tasks < 10, "{tasks} tasks are left");
 }

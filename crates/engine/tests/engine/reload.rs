@@ -110,3 +110,19 @@ async fn a_thousand_calls_under_way_do_not_notice_reloads() {
     let failed: Vec<_> = results.iter().filter_map(|result| result.as_ref().err()).collect();
     assert!(failed.is_empty(), "{} failed: {:?}", failed.len(), failed.first());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_discovery_under_way_is_not_cut_short_by_a_reload() {
+    let server = Scripted::named(&["x"]);
+    let engine = engine(vec![upstream("a", &server)]).await;
+    server.list_slowly(Duration::from_secs(2));
+    let mut patient = upstream("a", &server);
+    patient.timeout = Duration::from_secs(20);
+    engine.apply(vec![endpoint(vec![patient])]).unwrap();
+    sleep(Duration::from_secs(1)).await;
+    let mut more_patient = upstream("a", &server);
+    more_patient.timeout = Duration::from_secs(21);
+    engine.apply(vec![endpoint(vec![more_patient])]).unwrap();
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!((server.n_lists(), server.n_answered_lists()), (3, 3), "every request was answered");
+}

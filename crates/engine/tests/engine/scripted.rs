@@ -47,6 +47,9 @@ pub(crate) struct Scripted {
     most_in_flight: AtomicUsize,
     introductions: AtomicUsize,
     lists: AtomicUsize,
+    answered_lists: AtomicUsize,
+    list_pause: Mutex<Duration>,
+    ttl: Mutex<Option<u64>>,
     is_closed: AtomicBool,
     changes: Mutex<Option<mpsc::Sender<Change>>>,
     /// Further lists by the member that holds them; declared as capabilities.
@@ -83,6 +86,9 @@ impl Scripted {
             most_in_flight: AtomicUsize::new(0),
             introductions: AtomicUsize::new(0),
             lists: AtomicUsize::new(0),
+            answered_lists: AtomicUsize::new(0),
+            list_pause: Mutex::default(),
+            ttl: Mutex::default(),
             is_closed: AtomicBool::new(false),
             changes: Mutex::default(),
             items: Mutex::default(),
@@ -151,6 +157,21 @@ impl Scripted {
         self.lists.load(Ordering::SeqCst)
     }
 
+    /// Lists of tools that were handed over.
+    pub(crate) fn n_answered_lists(&self) -> usize {
+        self.answered_lists.load(Ordering::SeqCst)
+    }
+
+    /// Says from now on that its tools are fresh for so many milliseconds.
+    pub(crate) fn set_ttl(&self, millis: u64) {
+        *self.ttl.lock().unwrap() = Some(millis);
+    }
+
+    /// Takes so long to list tools from now on.
+    pub(crate) fn list_slowly(&self, pause: Duration) {
+        *self.list_pause.lock().unwrap() = pause;
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         self.is_closed.load(Ordering::SeqCst)
     }
@@ -167,6 +188,9 @@ impl Scripted {
         };
         let end = (start + self.page).min(tools.len());
         let mut page = json!({ "tools": tools[start..end] });
+        if let Some(ttl) = *self.ttl.lock().unwrap() {
+            page["ttlMs"] = json!(ttl);
+        }
         if end < tools.len() {
             page["nextCursor"] = json!(end.to_string());
         }
@@ -235,7 +259,15 @@ impl Upstream for Scripted {
                 return Err(failure(CallErrorKind::UpstreamUnreachable, Sent::No, None));
             }
             match request.method.as_ref() {
-                "tools/list" => Ok(reply(self.list(request.params.as_deref()))),
+                "tools/list" => {
+                    let page = self.list(request.params.as_deref());
+                    let pause = *self.list_pause.lock().unwrap();
+                    if !pause.is_zero() {
+                        sleep(pause).await;
+                    }
+                    self.answered_lists.fetch_add(1, Ordering::SeqCst);
+                    Ok(reply(page))
+                }
                 "prompts/list" => Ok(self.list_items("prompts")),
                 "resources/list" => Ok(self.list_items("resources")),
                 "resources/templates/list" => Ok(self.list_items("resourceTemplates")),

@@ -1,5 +1,6 @@
 //! `check`: is the configuration sound, and does every server answer?
 
+use mcp_proxy_engine::engine::source::{SourceState, SourceStatus};
 use mcp_proxy_engine::engine::{Catalogue, UpstreamState, UpstreamStatus};
 use serde_json::{Value, json};
 
@@ -18,7 +19,10 @@ pub(crate) async fn run(args: CheckArgs, log: &LogArgs) -> Result<Exit, Failure>
         };
         let catalogue = &snapshot.catalogue;
         is_reachable &= catalogue.upstreams().iter().all(|status| status.state == UpstreamState::Up);
+        let sources = engine.engine().sources(&id);
+        is_reachable &= sources.iter().all(|source| source.state == SourceState::Good);
         lines.push(format!("endpoint {id}: {} tools", catalogue.tools().len()));
+        lines.extend(sources.iter().flat_map(describe_source));
         lines.extend(catalogue.upstreams().iter().flat_map(describe));
         lines.extend(catalogue.collisions().iter().map(|collision| {
             format!(
@@ -27,7 +31,7 @@ pub(crate) async fn run(args: CheckArgs, log: &LogArgs) -> Result<Exit, Failure>
                 collision.resolved.join(", ")
             )
         }));
-        endpoints.insert(id.to_string(), report(catalogue));
+        endpoints.insert(id.to_string(), report(catalogue, &sources));
     }
     engine.close().await;
     if args.json {
@@ -53,7 +57,35 @@ fn describe(status: &UpstreamStatus) -> Vec<String> {
     lines
 }
 
-fn report(catalogue: &Catalogue) -> Value {
+fn describe_source(status: &SourceStatus) -> Vec<String> {
+    let SourceStatus { name, state, servers, left_out } = status;
+    let state = match state {
+        SourceState::Failing { error } => {
+            format!("cannot be asked ({servers} servers of an earlier answer): {error}")
+        }
+        SourceState::Good => format!("lists {servers} servers"),
+        SourceState::Waiting => "has not answered yet".to_owned(),
+    };
+    let mut lines = vec![format!("  source {name}: {state}")];
+    lines.extend(left_out.iter().map(|(server, reason)| format!("    left out: {server}: {reason}")));
+    lines
+}
+
+fn report_source(status: &SourceStatus) -> Value {
+    let (state, error) = match &status.state {
+        SourceState::Failing { error } => ("failing", Some(error)),
+        SourceState::Good => ("good", None),
+        SourceState::Waiting => ("waiting", None),
+    };
+    let left_out: Vec<Value> = status
+        .left_out
+        .iter()
+        .map(|(server, reason)| json!({ "server": server, "reason": reason }))
+        .collect();
+    json!({ "name": status.name, "state": state, "error": error, "servers": status.servers, "left_out": left_out })
+}
+
+fn report(catalogue: &Catalogue, sources: &[SourceStatus]) -> Value {
     let servers: serde_json::Map<String, Value> = catalogue
         .upstreams()
         .iter()
@@ -79,5 +111,10 @@ fn report(catalogue: &Catalogue) -> Value {
             (status.key.to_string(), value)
         })
         .collect();
-    json!({ "revision": catalogue.revision(), "tools": catalogue.tools().len(), "servers": servers })
+    let mut report =
+        json!({ "revision": catalogue.revision(), "tools": catalogue.tools().len(), "servers": servers });
+    if !sources.is_empty() {
+        report["sources"] = sources.iter().map(report_source).collect();
+    }
+    report
 }

@@ -135,6 +135,8 @@ fn welcome(engine: &McpProxyEngine, address: SocketAddr, is_demo: bool) -> Strin
     }
     lines.push(String::new());
     lines.extend(engine.notices().iter().map(|notice| format!("note: {notice}")));
+    let silent = source::silent_sources(engine, engine.default_endpoint());
+    lines.extend(silent.into_iter().map(|line| format!("warning: {line}")));
     lines.extend(source::absent(catalogue).into_iter().map(|line| format!("warning: {line}")));
     lines.extend(catalogue.collisions().iter().map(|collision| {
         format!(

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use mcp_proxy_engine::config::{Config, Secret, Server, Source};
+use mcp_proxy_engine::engine::source::{SourceState, SourceStatus};
 use mcp_proxy_engine::engine::{Catalogue, EndpointId, Snapshot, UpstreamState};
 use mcp_proxy_engine::{McpProxyEngine, McpProxyEngineBuilder};
 use std::sync::Arc;
@@ -112,7 +113,10 @@ pub(crate) fn snapshot(engine: &McpProxyEngine, endpoint: Option<&str>) -> Resul
     })?;
     let absent = absent(&snapshot.catalogue);
     let statuses = snapshot.catalogue.upstreams();
-    if !statuses.is_empty() && absent.len() == statuses.len() {
+    let silent = silent_sources(engine, &id);
+    let has_nobody = absent.len() == statuses.len() && !(statuses.is_empty() && silent.is_empty());
+    let absent: Vec<String> = silent.into_iter().chain(absent).collect();
+    if has_nobody {
         return Err(Failure::new(Exit::Unreachable, absent.join("\n")));
     }
     for line in absent {
@@ -129,6 +133,18 @@ pub(crate) fn absent(catalogue: &Catalogue) -> Vec<String> {
         UpstreamState::Stale { .. } | UpstreamState::Up => None,
     };
     catalogue.upstreams().iter().filter_map(|status| sentence(&status.key, &status.state)).collect()
+}
+
+/// Every source of servers that cannot be asked, one sentence each.
+pub(crate) fn silent_sources(engine: &McpProxyEngine, id: &EndpointId) -> Vec<String> {
+    let sentence = |status: SourceStatus| match status.state {
+        SourceState::Failing { error } => {
+            Some(format!("the source `{}` cannot be asked for servers: {error}", status.name))
+        }
+        SourceState::Waiting => Some(format!("the source `{}` has not answered yet", status.name)),
+        SourceState::Good => None,
+    };
+    engine.engine().sources(id).into_iter().filter_map(sentence).collect()
 }
 
 /// A server's key, made of its address: the host, and the port where it is no usual one.

@@ -6,6 +6,7 @@
 
 mod auth;
 mod authorization;
+mod behaviour;
 mod de;
 mod expand;
 mod node;
@@ -16,6 +17,7 @@ mod read;
 mod resolve;
 mod server;
 mod shape;
+mod sources;
 mod values;
 
 #[cfg(test)]
@@ -26,14 +28,16 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 pub use auth::{GrantKind, IdentityProvider, ServerAuth};
+pub use behaviour::{Ejection, Hedge, Reuse, ToolOptions};
 pub use node::Position;
 pub use problem::{ConfigError, Problem};
 pub use read::Format;
 pub use resolve::Settings;
 pub use shape::{
-    ApiServer, Breaker, Config, Endpoint, Era, Http2Config, HttpFace, InternalMcp, LambdaFunction, Limits,
-    Log, LogFormat, Naming, Preset, Retry, Server, ServerKind, Tls,
+    ApiServer, Breaker, Checks, Config, Endpoint, Era, Http2Config, HttpFace, InternalMcp, LambdaFunction,
+    Limits, Log, LogFormat, Naming, Preset, Retry, Server, ServerKind, Tls,
 };
+pub use sources::{RegistryKind, ServerSource};
 pub use values::{Count, Secret, Size, Span};
 
 use expand::Lookup;

@@ -1,5 +1,7 @@
-//! Endpoints that no file names: `internal_mcp` with `{endpoint_id}` in its address makes one for every name.
+//! Endpoints that no file names: `internal_mcp` with `{endpoint_id}` in its address makes one for every name, and so does a
+//! source with `on_demand`.
 
+use mpe_engine::source::SourceConfig;
 use mpe_engine::{EndpointConfig, EndpointId, EndpointSource, Limits, Naming, Target};
 use mpe_transport::{PoolConfig, Wire};
 
@@ -9,7 +11,8 @@ use super::shape::InternalMcp;
 
 /// What every such endpoint has in common.
 pub(super) struct OnDemand {
-    pub(super) internal: InternalMcp,
+    pub(super) internal: Option<InternalMcp>,
+    pub(super) sources: Vec<SourceConfig>,
     pub(super) pool: PoolConfig,
     pub(super) naming: Naming,
     pub(super) limits: Limits,
@@ -21,12 +24,16 @@ impl EndpointSource for OnDemand {
         if !is_endpoint_id(id.as_str()) {
             return None;
         }
-        let server = internal_server(&self.internal, id.as_str());
-        let url = parse_url(server.url.as_deref()?).ok()?;
-        let headers = parse_headers(&server.headers).ok()?;
-        let target = Target::Http { url, headers, wire: Wire::Auto };
-        let mut endpoint =
-            EndpointConfig::new(id.clone(), vec![upstream(INTERNAL, target, &server, &self.pool)]);
+        let mut upstreams = Vec::new();
+        if let Some(internal) = &self.internal {
+            let server = internal_server(internal, id.as_str());
+            let url = parse_url(server.url.as_deref()?).ok()?;
+            let headers = parse_headers(&server.headers).ok()?;
+            let target = Target::Http { url, headers, wire: Wire::Auto };
+            upstreams.push(upstream(INTERNAL, target, &server, &self.pool));
+        }
+        let mut endpoint = EndpointConfig::new(id.clone(), upstreams);
+        endpoint.sources.clone_from(&self.sources);
         endpoint.naming = self.naming;
         endpoint.limits = self.limits.clone();
         Some(endpoint)
@@ -43,12 +50,13 @@ mod tests {
 
     fn address(id: &str) -> Option<String> {
         let source = OnDemand {
-            internal: InternalMcp {
+            internal: Some(InternalMcp {
                 base_url: "https://mcp.example.com/{endpoint_id}/mcp".to_owned(),
                 bearer_token: None,
                 headers: indexmap::IndexMap::new(),
                 on_demand: None,
-            },
+            }),
+            sources: Vec::new(),
             pool: PoolConfig::default(),
             naming: Naming::Auto,
             limits: Limits::default(),

@@ -45,12 +45,17 @@ impl Source {
             Value::Object(members) => {
                 for (key, member) in members {
                     self.hide(member);
-                    if let Value::String(text) = member
-                        && matches!(key.as_str(), "url" | "base_url")
-                        && let Some((address, _)) = text.split_once('?')
-                    {
-                        // API keys like to travel in queries.
-                        *text = format!("{address}?{REDACTED}");
+                    // API keys like to travel in queries.
+                    match (key.as_str(), member) {
+                        ("url" | "base_url", Value::String(text)) => hide_query(text),
+                        ("urls", Value::Array(urls)) => {
+                            for url in urls {
+                                if let Value::String(text) = url {
+                                    hide_query(text);
+                                }
+                            }
+                        }
+                        _ => {}
                     }
                 }
             }
@@ -63,5 +68,11 @@ impl Source {
             }
             _ => {}
         }
+    }
+}
+
+fn hide_query(url: &mut String) {
+    if let Some((address, _)) = url.split_once('?') {
+        *url = format!("{address}?{REDACTED}");
     }
 }

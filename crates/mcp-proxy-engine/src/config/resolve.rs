@@ -67,7 +67,8 @@ impl Settings {
         let has_others = self.endpoints.len() > 1;
         self.endpoints
             .iter()
-            .filter(|endpoint| endpoint.upstreams.is_empty() && !(has_others && endpoint.id == *root))
+            .filter(|endpoint| endpoint.upstreams.is_empty() && endpoint.sources.is_empty())
+            .filter(|endpoint| !(has_others && endpoint.id == *root))
             .map(|endpoint| format!("the endpoint `{}` has no server: it will show no tools", endpoint.id))
             .collect()
     }
@@ -97,6 +98,7 @@ impl Source {
         let concurrent = concurrent(&config.http2_config);
 
         let mut endpoints = Vec::new();
+        let mut on_demand = Vec::new();
         let mut gateway = self.gateway(config);
         gateway.default_endpoint = EndpointId::new(root_id.as_str());
         let tenants = std::iter::once((root.clone(), root_id.clone(), root_tenant(config))).chain(
@@ -127,18 +129,31 @@ impl Source {
             let id = EndpointId::new(name.as_str());
             let upstreams = self.upstreams(&path, &tenant, &name, &pool);
             let mut endpoint = EndpointConfig::new(id.clone(), upstreams);
+            for (source, makes_endpoints) in self.sources(&path, &tenant, &pool) {
+                if makes_endpoints && is_root {
+                    on_demand.push(source.clone());
+                } else if makes_endpoints {
+                    let name = source.name().to_owned();
+                    self.report(
+                        &path.key("sources").key(name).key("on_demand"),
+                        "makes endpoints at the top of the file alone",
+                    );
+                }
+                endpoint.sources.push(source);
+            }
             endpoint.naming = naming(tenant.naming);
             endpoint.limits = limits(&tenant.limits, concurrent);
             endpoints.push(endpoint);
             let view = self.view(&path, &tenant);
             gateway.endpoints.insert(id, view);
         }
-        let on_demand = config.internal_mcp.as_ref().filter(|internal| {
+        let internal = config.internal_mcp.as_ref().filter(|internal| {
             internal.on_demand.unwrap_or(true) && internal.base_url.contains("{endpoint_id}")
         });
-        let on_demand = on_demand.map(|internal| -> Arc<dyn EndpointSource> {
+        let on_demand = (internal.is_some() || !on_demand.is_empty()).then(|| -> Arc<dyn EndpointSource> {
             Arc::new(OnDemand {
-                internal: internal.clone(),
+                internal: internal.cloned(),
+                sources: on_demand,
                 pool: pool.clone(),
                 naming: naming(config.naming),
                 limits: limits(&config.limits, concurrent),
@@ -191,6 +206,16 @@ impl Source {
         gateway.replicas = self.replicas(config);
         set(&mut gateway.drain, config.drain.map(Span::get));
         gateway.check_mcp_arguments = config.check_mcp_arguments;
+        if let Some(given) = &config.check_arguments {
+            for (check, given) in [
+                (&mut gateway.checks.rest, given.rest),
+                (&mut gateway.checks.graphql, given.graphql),
+                (&mut gateway.checks.batch, given.batch),
+                (&mut gateway.checks.functions, given.functions),
+            ] {
+                set(check, given);
+            }
+        }
         gateway.allowed_hosts.clone_from(&config.allowed_hosts);
         gateway.allowed_origins.clone_from(&config.allowed_origins);
         for (index, origin) in config.allowed_origins.iter().enumerate() {
@@ -404,6 +429,7 @@ fn root_tenant(config: &Config) -> Endpoint {
         response_mappings: config.response_mappings.clone(),
         internal_mcp: config.internal_mcp.clone(),
         mcp_servers: config.mcp_servers.clone(),
+        sources: config.sources.clone(),
         naming: config.naming,
         limits: config.limits.clone(),
     }

@@ -7,6 +7,7 @@ use mpe_mcp_protocol::version::ProtocolVersion;
 use mpe_transport::{PoolConfig, Wire};
 
 use super::Source;
+use super::behaviour;
 use super::node::KeyPath;
 use super::resolve::{face_limits, limits, set};
 use super::shape::{Breaker, Endpoint, Era, InternalMcp, Retry, Server, ServerKind, Start};
@@ -111,17 +112,7 @@ impl Source {
 
     fn target(&mut self, path: &KeyPath, server: &Server) -> Option<Target> {
         let before = self.problems.len();
-        if let Some(limits) = &server.limits {
-            let batch = ("max_batch", limits.max_batch.is_some());
-            for (key, given) in std::iter::once(batch).chain(face_limits(limits)) {
-                if given {
-                    self.report(
-                        &path.key("limits").key(key),
-                        "is no limit of a server; move it to `limits` further out",
-                    );
-                }
-            }
-        }
+        self.check_server_limits(path, server);
         let kind = self.kind(path, server)?;
         self.check_misplaced(path, server, kind);
         let sends_authorization =
@@ -137,10 +128,38 @@ impl Source {
         target.filter(|_| self.problems.len() == before)
     }
 
+    pub(super) fn check_server_limits(&mut self, path: &KeyPath, server: &Server) {
+        let Some(limits) = &server.limits else { return };
+        let batch = ("max_batch", limits.max_batch.is_some());
+        for (key, given) in std::iter::once(batch).chain(face_limits(limits)) {
+            if given {
+                self.report(
+                    &path.key("limits").key(key),
+                    "is no limit of a server; move it to `limits` further out",
+                );
+            }
+        }
+    }
+
+    pub(super) fn check_behaviour(&mut self, path: &KeyPath, server: &Server) {
+        for (name, tool) in &server.tools {
+            if tool.max_waiting.is_some() && tool.max_in_flight.is_none() {
+                self.report(
+                    &path.key("tools").key(name.as_str()).key("max_waiting"),
+                    "means something beside `max_in_flight` alone",
+                );
+            }
+        }
+        let percentile = server.hedge.as_ref().and_then(|hedge| hedge.percentile);
+        if percentile.is_some_and(|percentile| !(1..=99).contains(&percentile)) {
+            self.report(&path.key("hedge").key("percentile"), "expected a percentage from 1 to 99");
+        }
+    }
+
     /// By which of its keys the server is reached.
     fn kind(&mut self, path: &KeyPath, server: &Server) -> Option<Kind> {
         let given = [
-            (Kind::Address, server.url.is_some()),
+            (Kind::Address, server.url.is_some() || !server.urls.is_empty()),
             (Kind::Command, server.command.is_some()),
             (Kind::Lambda, server.lambda.is_some()),
         ];
@@ -182,9 +201,14 @@ impl Source {
     }
 
     fn check_misplaced(&mut self, path: &KeyPath, server: &Server, kind: Kind) {
+        self.check_behaviour(path, server);
+        if server.ejection.is_some() && server.urls.is_empty() && kind == Kind::Address {
+            self.report(&path.key("ejection"), "is for a server with several addresses, in `urls`");
+        }
         let keys = [
             ("args", Kind::Command, !server.args.is_empty()),
             ("auth", Kind::Address, server.auth.is_some()),
+            ("ejection", Kind::Address, server.ejection.is_some()),
             ("cwd", Kind::Command, server.cwd.is_some()),
             ("env", Kind::Command, !server.env.is_empty()),
             ("h2c", Kind::Address, server.h2c),
@@ -247,10 +271,31 @@ impl Source {
     }
 
     fn address(&mut self, path: &KeyPath, server: &Server) -> Option<Target> {
-        let url = self.url(&path.key("url"), server.url.as_deref()?, server.h2c);
         let headers = self.headers(&path.key("headers"), &server.headers);
         let wire = if server.h2c { Wire::H2c } else { Wire::Auto };
+        if !server.urls.is_empty() {
+            let urls = self.urls(&path.key("urls"), server)?;
+            return Some(Target::Balanced { urls, headers: headers?, wire });
+        }
+        let url = self.url(&path.key("url"), server.url.as_deref()?, server.h2c);
         Some(Target::Http { url: url?, headers: headers?, wire })
+    }
+
+    fn urls(&mut self, path: &KeyPath, server: &Server) -> Option<Vec<Uri>> {
+        if server.url.is_some() {
+            self.report(path, "stands beside `url`; put that address into the list, and keep the list alone");
+            return None;
+        }
+        let mut urls = Vec::with_capacity(server.urls.len());
+        for (index, url) in server.urls.iter().enumerate() {
+            let path = path.index(index);
+            let Some(uri) = self.url(&path, url, server.h2c) else { continue };
+            if urls.contains(&uri) {
+                self.report(&path, "stands in the list twice");
+            }
+            urls.push(uri);
+        }
+        (urls.len() == server.urls.len()).then_some(urls)
     }
 
     fn url(&mut self, path: &KeyPath, url: &str, is_h2c: bool) -> Option<Uri> {
@@ -267,7 +312,7 @@ impl Source {
         }
     }
 
-    fn headers(
+    pub(super) fn headers(
         &mut self,
         path: &KeyPath,
         headers: &IndexMap<String, Secret>,
@@ -314,6 +359,7 @@ pub(super) fn upstream(key: &str, target: Target, server: &Server, pool: &PoolCo
     if let Some(given) = &server.limits {
         upstream.limits = limits(given, true);
     }
+    behaviour::apply(&mut upstream, server);
     upstream
 }
 

@@ -9,6 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::auth::ServerAuth;
+use super::behaviour::{Ejection, Hedge, Reuse, ToolOptions};
+use super::sources::ServerSource;
 use super::values::{Count, Secret, Size, Span};
 
 /// A whole configuration: how the process behaves, and what the default endpoint is.
@@ -48,6 +50,9 @@ pub struct Config {
     /// The MCP servers, in the order in which their tools are listed. `mcpServers` of desktop clients is the same.
     #[serde(alias = "mcpServers", skip_serializing_if = "IndexMap::is_empty")]
     pub mcp_servers: IndexMap<String, Server>,
+    /// Registries that name further servers, by names of your choice. Their tools are listed after those above.
+    #[serde(skip_serializing_if = "IndexMap::is_empty")]
+    pub sources: IndexMap<String, ServerSource>,
     /// How tool names of several servers are kept apart.
     pub naming: Naming,
     /// What may go on at once.
@@ -98,6 +103,9 @@ pub struct Config {
     /// Check the arguments of known tools over MCP too. Default: no, the server's own answer is what an MCP client
     /// expects.
     pub check_mcp_arguments: bool,
+    /// Over which of the other faces arguments are checked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub check_arguments: Option<Checks>,
     /// Patience and page sizes of the HTTP face.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpFace>,
@@ -138,6 +146,9 @@ pub struct Endpoint {
     /// As at the top.
     #[serde(alias = "mcpServers", skip_serializing_if = "IndexMap::is_empty")]
     pub mcp_servers: IndexMap<String, Server>,
+    /// As at the top.
+    #[serde(skip_serializing_if = "IndexMap::is_empty")]
+    pub sources: IndexMap<String, ServerSource>,
     /// As at the top.
     pub naming: Naming,
     /// As at the top, but for those that belong to the HTTP face.
@@ -181,6 +192,9 @@ pub struct Server {
     /// Its Streamable HTTP address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
+    /// Its addresses, where it has several: calls are balanced by load, and an address that keeps failing is left out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub urls: Vec<String>,
     /// Sent with every request.
     #[serde(skip_serializing_if = "IndexMap::is_empty")]
     pub headers: IndexMap<String, Secret>,
@@ -250,6 +264,22 @@ pub struct Server {
     /// What may go on at once with this server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
+    /// What is different about single tools, by the server's own names.
+    #[serde(skip_serializing_if = "IndexMap::is_empty")]
+    pub tools: IndexMap<String, ToolOptions>,
+    /// Which answers of read-only tools are used more than once. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reuse: Option<Reuse>,
+    /// When slow calls of read-only tools are made a second time. Default: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hedge: Option<Hedge>,
+    /// When one of `urls` is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ejection: Option<Ejection>,
+    /// Hold every result against its tool's `outputSchema` before it is handed on. Either way it is handed on as it is;
+    /// what breaks the schema is counted. Default: no, a few are looked at in the background.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub check_outputs: bool,
 }
 
 /// An AWS Lambda function that is an MCP server.
@@ -412,6 +442,25 @@ pub struct Replicas {
     /// Where the others reach each replica, by its name: `http://10.0.0.7:8080`. Its own entry is not used, so that all can
     /// have the same table.
     pub peers: IndexMap<String, String>,
+}
+
+/// Over which faces arguments are held against the tool's `inputSchema` before a call; what breaks it is listed whole. On AWS
+/// Lambda they are the same.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Checks {
+    /// REST. Default: yes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rest: Option<bool>,
+    /// GraphQL. Default: yes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub graphql: Option<bool>,
+    /// `/batch` and `/plan`. Default: yes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch: Option<bool>,
+    /// What a vendor's model emitted. Default: yes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub functions: Option<bool>,
 }
 
 /// Patience and page sizes of the HTTP face.

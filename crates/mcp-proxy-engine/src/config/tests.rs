@@ -395,3 +395,129 @@ fn no_text_makes_reading_panic() {
         }
     }
 }
+
+#[test]
+fn registries_are_sources_with_everything_that_their_servers_share() {
+    let text = r#"
+[sources.tenants]
+type = "graphql"
+url = "https://registry.example.com/{endpoint_id}/graphql"
+headers = { authorization = "Bearer ${TOKEN}" }
+interval = "5m"
+on_demand = true
+defaults = { timeout = "7s", deny = ["rm"], limits = { max_in_flight = 3 } }
+
+[endpoints.acme.sources.public]
+type = "registry"
+url = "https://registry.example.com/v0.1/servers"
+only = ["io.github.acme/*"]
+inputs = { API_KEY = "${TOKEN}" }
+max_servers = 20
+"#;
+    let settings = load(text, Format::Toml).unwrap();
+    let graphql = &settings.endpoints[0].sources[0];
+    assert_eq!((graphql.name(), graphql.interval.as_secs()), ("tenants", 300));
+    assert_eq!(graphql.template.timeout, Duration::from_secs(7));
+    assert_eq!(
+        (graphql.template.deny.as_slice(), graphql.template.limits.max_in_flight),
+        (&["rm".to_owned()][..], 3)
+    );
+    let registry = &settings.endpoints[1].sources[0];
+    assert_eq!((registry.name(), registry.max_servers), ("public", 20));
+    let made = settings.on_demand.unwrap().endpoint(&mpe_engine::EndpointId::new("other")).unwrap();
+    assert_eq!((made.upstreams.len(), made.sources.len()), (0, 1));
+    assert_eq!(made.sources[0], *graphql);
+}
+
+#[test]
+fn a_source_that_contradicts_itself_is_refused() {
+    let refused = |body: &str| {
+        problems(
+            &format!("[sources.s]\ntype = \"graphql\"\nurl = \"https://r.example.com\"\n{body}"),
+            Format::Toml,
+        )
+    };
+    let places = [
+        ("only = [\"a/b\"]\n", "sources.s.only: belongs to a source of type `registry`"),
+        ("list = \"data\"\n", "sources.s.list: expected a JSON Pointer"),
+        (
+            "defaults = { url = \"https://x.example.com\" }\n",
+            "sources.s.defaults.url: is for one server alone",
+        ),
+        ("headers = { host = \"h\" }\n", "sources.s.headers.host: is set by the engine itself"),
+    ];
+    for (body, expected) in places {
+        let told = refused(body);
+        assert!(told.contains(expected), "{told}");
+    }
+    let inner = problems(
+        "[endpoints.a.sources.s]\ntype = \"registry\"\nurl = \"https://r.example.com\"\non_demand = true\n",
+        Format::Toml,
+    );
+    assert!(inner.contains("makes endpoints at the top of the file alone"), "{inner}");
+}
+
+#[test]
+fn single_tools_second_requests_and_several_addresses_reach_the_engine() {
+    let text = r#"
+[mcp_servers.search]
+urls = ["https://a.example.com/mcp", "https://b.example.com/mcp"]
+check_outputs = true
+hedge = { after = "80ms", percentile = 95 }
+reuse = { coalesce = true, cache = "30s", cache_size = "1MiB" }
+ejection = { failures = 3, max_pause = "1m" }
+
+[mcp_servers.search.tools.find]
+name = "search"
+description = "Finds."
+max_in_flight = 2
+max_waiting = 5
+"#;
+    let settings = load(text, Format::Toml).unwrap();
+    let upstream = &settings.endpoints[0].upstreams[0];
+    let Target::Balanced { urls, .. } = &upstream.target else { panic!("{:?}", upstream.target) };
+    assert_eq!(urls.len(), 2);
+    assert!(upstream.check_outputs && upstream.reuse.coalesce);
+    let hedge = upstream.hedge.as_ref().unwrap();
+    assert_eq!((hedge.after, hedge.percentile), (Duration::from_millis(80), Some(95)));
+    assert_eq!((upstream.reuse.cache, upstream.reuse.cache_bytes), (Some(Duration::from_secs(30)), 1 << 20));
+    assert_eq!((upstream.ejection.failures, upstream.ejection.max_pause), (3, Duration::from_secs(60)));
+    let limits = &upstream.tool_limits["find"];
+    assert_eq!((limits.max_in_flight, limits.max_waiting), (2, 5));
+    assert_eq!(upstream.overrides["find"].name.as_deref(), Some("search"));
+}
+
+#[test]
+fn what_makes_no_sense_of_a_server_is_refused() {
+    let two = "urls = [\"https://a.example.com/mcp\", \"https://b.example.com/mcp\"]\n";
+    let cases = [
+        (format!("url = \"https://c.example.com/mcp\"\n{two}"), "s.urls: stands beside `url`"),
+        (
+            "urls = [\"https://a.example.com\", \"https://a.example.com\"]\n".to_owned(),
+            "s.urls[1]: stands in the list twice",
+        ),
+        (
+            "urls = [\"https://a.example.com\", \"ftp://b\"]\n".to_owned(),
+            "s.urls[1]: expected an absolute address",
+        ),
+        (
+            "url = \"https://a.example.com\"\nejection = { failures = 2 }\n".to_owned(),
+            "s.ejection: is for a server with several",
+        ),
+        (format!("{two}hedge = {{ percentile = 100 }}\n"), "s.hedge.percentile: expected a percentage"),
+        (format!("{two}tools.t.max_waiting = 3\n"), "s.tools.t.max_waiting: means something beside"),
+    ];
+    for (body, expected) in cases {
+        let told = problems(&format!("[mcp_servers.s]\n{body}"), Format::Toml);
+        assert!(told.contains(expected), "{told}");
+    }
+}
+
+#[test]
+fn each_face_can_be_told_not_to_check_arguments() {
+    let settings =
+        load("check_mcp_arguments = true\ncheck_arguments = { graphql = false }\n", Format::Toml).unwrap();
+    let checks = settings.gateway.checks;
+    assert!(settings.gateway.check_mcp_arguments);
+    assert_eq!((checks.rest, checks.batch, checks.functions, checks.graphql), (true, true, true, false));
+}

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use mpe_engine::source::SourceConfig;
 use mpe_engine::{Engine, LazyLimits, UpstreamConfig};
 use mpe_gateway::Gateway;
 use mpe_transport::ProxyConfig;
 use serde_json::json;
 
-use super::{Error, McpProxyEngine, Started};
+use super::{Error, Extra, McpProxyEngine, Started};
 use crate::config::{Config, Server, Settings, Source};
 use crate::demo::Demo;
 
@@ -22,6 +23,7 @@ pub struct McpProxyEngineBuilder {
     source: Option<Source>,
     servers: Vec<(String, String)>,
     upstreams: Vec<UpstreamConfig>,
+    sources: Vec<SourceConfig>,
     demo: bool,
     metrics: Option<Metrics>,
     wait: Duration,
@@ -33,6 +35,7 @@ impl Default for McpProxyEngineBuilder {
             source: None,
             servers: Vec::new(),
             upstreams: Vec::new(),
+            sources: Vec::new(),
             demo: false,
             metrics: None,
             wait: Duration::from_secs(5),
@@ -61,6 +64,12 @@ impl McpProxyEngineBuilder {
     /// Adds any upstream (a Lambda function, a test) to the default endpoint.
     pub fn upstream(mut self, upstream: UpstreamConfig) -> Self {
         self.upstreams.push(upstream);
+        self
+    }
+
+    /// Adds a place that names servers of the default endpoint while the engine runs.
+    pub fn servers_from(mut self, source: SourceConfig) -> Self {
+        self.sources.push(source);
         self
     }
 
@@ -108,10 +117,11 @@ impl McpProxyEngineBuilder {
         let mut extra = self.upstreams;
         extra.extend(demo.iter().map(|demo| demo.upstream()));
         root.upstreams.extend(extra.iter().cloned());
+        root.sources.extend(self.sources.iter().cloned());
         settings.gateway.metrics = self.metrics;
 
         let wait = self.wait;
-        let proxy = launch(settings, demo, extra)?;
+        let proxy = launch(settings, demo, Extra { upstreams: extra, sources: self.sources })?;
         if !wait.is_zero() {
             // Whoever has not answered by then is looked for in the background.
             let _ = proxy.ready(wait).await;
@@ -120,11 +130,7 @@ impl McpProxyEngineBuilder {
     }
 }
 
-fn launch(
-    settings: Settings,
-    demo: Option<Arc<Demo>>,
-    extra: Vec<UpstreamConfig>,
-) -> Result<McpProxyEngine, Error> {
+fn launch(settings: Settings, demo: Option<Arc<Demo>>, extra: Extra) -> Result<McpProxyEngine, Error> {
     let drain = settings.gateway.drain;
     let root = settings.gateway.default_endpoint.clone();
     let notices = settings.notices().into();

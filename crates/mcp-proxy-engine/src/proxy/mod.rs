@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use indexmap::IndexMap;
+use mpe_engine::source::SourceConfig;
 use mpe_engine::{
     CallContext, CallError, CallErrorKind, EndpointId, Engine, OriginPerformance, Snapshot, ToolCall,
     UpstreamConfig,
@@ -63,10 +64,15 @@ pub struct McpProxyEngine {
 
 /// What the engine was started with and keeps until it ends.
 struct Started {
-    /// Upstreams of the default endpoint that no configuration names: the demo, those added in code.
-    extra: Vec<UpstreamConfig>,
+    extra: Extra,
     listen: SocketAddr,
     pool: PoolConfig,
+}
+
+/// What the default endpoint has beside what the configuration names: the demo, what was added in code.
+struct Extra {
+    upstreams: Vec<UpstreamConfig>,
+    sources: Vec<SourceConfig>,
 }
 
 /// One function to execute: a tool's name and its arguments, spelled as the Python product's `tool_calls`.
@@ -165,7 +171,8 @@ impl McpProxyEngine {
         let later = self.started.later(&settings);
         let root = settings.endpoints.iter_mut().find(|endpoint| endpoint.id == self.root);
         if let Some(root) = root {
-            root.upstreams.extend(self.started.extra.iter().cloned());
+            root.upstreams.extend(self.started.extra.upstreams.iter().cloned());
+            root.sources.extend(self.started.extra.sources.iter().cloned());
         }
         self.engine().apply(settings.endpoints).map_err(Error::start)?;
         self.gateway.show(settings.gateway.endpoints);
@@ -277,7 +284,7 @@ impl McpProxyEngine {
 }
 
 impl Started {
-    fn with(settings: &Settings, extra: Vec<UpstreamConfig>) -> Self {
+    fn with(settings: &Settings, extra: Extra) -> Self {
         Self { extra, listen: settings.listen, pool: settings.pool.clone() }
     }
 

@@ -35,10 +35,11 @@ pub(super) fn errors() -> String {
         ]));
     }
     page.push_str(
-        "\n## What the engine sends again by itself\n\nWithin the deadline, the attempts and the retry budget of the server. \
-         *Unsent*: the server provably has not seen the call. Whether a call may run twice is the server's word \
-         (`readOnlyHint`, `idempotentHint`, where `trust_annotations` is on) or the operator's (`repeatable`).\n\n\
-         | failure | unsent | sent, may run twice | sent, must run once |\n|---|---|---|---|\n",
+        "\n## What the engine sends again by itself\n\nWithin the deadline, the attempts and the retry budget of the server; \
+         –: the failure is the answer. Whether the server can have seen a call is proven, not guessed. Whether a call may run \
+         twice is the server's word (`readOnlyHint`, `idempotentHint`, where `trust_annotations` is on) or the operator's \
+         (`repeatable`). Every row is tested.\n\n\
+         | failure | the server | no hint | `readOnlyHint` | `idempotentHint` | `repeatable` |\n|---|---|---|---|---|---|\n",
     );
     retries(&mut page);
     page
@@ -49,28 +50,24 @@ fn retries(page: &mut String) {
     let mut failures: Vec<CallErrorKind> = table.iter().map(|row| row.failure).collect();
     failures.dedup();
     for failure in failures {
-        let says = |sent: Sent, repeatability: &[Repeatability]| {
-            let decisions: Vec<Decision> = table
-                .iter()
-                .filter(|row| row.failure == failure && row.sent == sent)
-                .filter(|row| repeatability.contains(&row.repeatability))
-                .map(|row| row.decision)
-                .collect();
-            match decisions.as_slice() {
-                all if all.iter().all(|decision| *decision == Decision::Retry) => "again",
-                all if all.iter().all(|decision| *decision == Decision::GiveUp) => {
-                    "the failure is the answer"
+        for (sent, seen) in [(Sent::No, "has not seen it"), (Sent::Maybe, "may have seen it")] {
+            let says = |repeatability: Repeatability| {
+                let mut rows = table.iter().filter(|row| row.failure == failure && row.sent == sent);
+                let decided = rows.find(|row| row.repeatability == repeatability).map(|row| row.decision);
+                match decided.expect("the table has every case") {
+                    Decision::GiveUp => "–",
+                    Decision::Retry => "again",
                 }
-                _ => "depends",
-            }
-        };
-        let twice = [Repeatability::Idempotent, Repeatability::Operator, Repeatability::ReadOnly];
-        page.push_str(&row([
-            &format!("`{}`", failure.as_str()),
-            says(Sent::No, &Repeatability::ALL),
-            says(Sent::Maybe, &twice),
-            says(Sent::Maybe, &[Repeatability::Once]),
-        ]));
+            };
+            page.push_str(&row([
+                &format!("`{}`", failure.as_str()),
+                seen,
+                says(Repeatability::Once),
+                says(Repeatability::ReadOnly),
+                says(Repeatability::Idempotent),
+                says(Repeatability::Operator),
+            ]));
+        }
     }
 }
 
