@@ -13,6 +13,7 @@ mod catalogue;
 mod endpoints;
 mod faults;
 mod gateway;
+mod listing;
 mod load;
 mod many;
 mod message;
@@ -45,6 +46,8 @@ enum Command {
     Endpoints(endpoints::Options),
     /// The whole gateway against yardsticks (and peers) in one sitting.
     Gateway(gateway::Options),
+    /// `tools/list` of 5,000 tools beside copying the same bytes from a file.
+    Listing(listing::Options),
     /// 1,000 upstreams, 10,000 listening streams, 10,000 idle sessions.
     Many(many::Options),
     /// A healthy upstream alone and beside a dead, a hanging and a slow one.
@@ -87,6 +90,7 @@ fn main() -> anyhow::Result<()> {
         Command::Many(options) => runtime.block_on(many::run(options)),
         Command::Endpoints(options) => runtime.block_on(endpoints::run(options)),
         Command::Neighbours(options) => runtime.block_on(batch::neighbours(options)),
+        Command::Listing(options) => runtime.block_on(listing::run(options)),
         Command::Gateway(options) => runtime.block_on(gateway::run(options)),
         Command::Transport(options) => runtime.block_on(transport::run(options)),
         Command::TransportClient(options) => runtime.block_on(transport::run_client(options)),
