@@ -29,7 +29,7 @@ const PATHS: [&str; 17] = [
     "/",
 ];
 
-const HEADERS: [(&str, &str); 12] = [
+const HEADERS: [(&str, &str); 14] = [
     ("content-type", "application/json"),
     ("content-type", "text/plain"),
     ("accept", "text/event-stream"),
@@ -39,6 +39,8 @@ const HEADERS: [(&str, &str); 12] = [
     ("mcp-method", "tools/call"),
     ("mcp-name", "=?base64?!?="),
     ("mcp-session-id", "forged"),
+    ("last-event-id", "1:forged"),
+    ("mpe-forwarded", "forged"),
     ("x-request-timeout", "1"),
     ("idempotency-key", "k"),
     ("origin", "null"),
@@ -78,7 +80,7 @@ fn text() -> impl Strategy<Value = String> {
 fn any_request_gets_a_well_formed_answer() {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-    let fixture = runtime.block_on(Fixture::new());
+    let fixture = runtime.block_on(Fixture::with(|config| config.resume_buffer = Some(1 << 16)));
     let methods = ["GET", "POST", "POST", "POST", "HEAD", "DELETE", "OPTIONS", "PATCH"];
     let headers = proptest::collection::vec(0..HEADERS.len(), 0..5);
     let requests = (0..methods.len(), 0..PATHS.len(), headers, text());

@@ -208,6 +208,22 @@ async fn a_client_sees_the_list_that_its_own_capabilities_open() {
     assert_eq!((&none["tools"], &none["ttlMs"]), (&json!([]), &json!(0)), "{none}");
     let all = fixture.modern("tools/list", declaring(json!({"sampling": {}}))).await;
     assert_eq!(all.json()["result"]["tools"].as_array().unwrap().len(), 15, "{}", all.body);
+    // What one client is shown is nobody else's, whoever asked first.
+    let again = fixture.modern("tools/list", declaring(json!({"elicitation": {}}))).await.json();
+    assert_eq!(again["result"]["tools"], json!([]), "{again}");
+    let declared: Vec<_> = {
+        let seen = fixture.upstream.seen.lock().unwrap();
+        let lists = seen.iter().filter(|request| request.method == "tools/list");
+        lists
+            .filter_map(|request| request.context.capabilities.as_ref())
+            .map(|raw| raw.get().to_owned())
+            .collect()
+    };
+    assert_eq!(
+        declared,
+        ["{}", r#"{"sampling":{}}"#, r#"{"elicitation":{}}"#],
+        "each as its client wrote it"
+    );
 }
 
 #[tokio::test(start_paused = true)]

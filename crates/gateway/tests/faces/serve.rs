@@ -153,3 +153,85 @@ async fn a_client_that_does_not_read_its_connection_loses_it_and_the_place_comes
     .await
     .expect("the place comes back");
 }
+
+#[tokio::test]
+async fn connections_over_the_limit_wait_until_there_is_a_place() {
+    let fixture = Fixture::with(|config| config.max_connections = 1).await;
+    let served = serve(&fixture).await;
+    let mut first = TcpStream::connect(served.address).await.unwrap();
+    let request = b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    first.write_all(request).await.unwrap();
+    let mut heard = [0; 512];
+    assert!(first.read(&mut heard).await.unwrap() > 0);
+    let mut second = TcpStream::connect(served.address).await.unwrap();
+    second.write_all(request).await.unwrap();
+    let waiting = tokio::time::timeout(Duration::from_millis(300), second.read(&mut heard)).await;
+    assert!(waiting.is_err(), "it is not looked at");
+    drop(first);
+    let answered = tokio::time::timeout(Duration::from_secs(20), second.read(&mut heard)).await;
+    assert!(answered.expect("its turn has come").unwrap() > 0);
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_large_or_too_slow_is_not_waited_for() {
+    let fixture = Fixture::with(|config| config.header_timeout = Duration::from_millis(300)).await;
+    let served = serve(&fixture).await;
+    let large = format!("GET /livez HTTP/1.1\r\nhost: localhost\r\nx: {}\r\n\r\n", "y".repeat(256 << 10));
+    for head in [large.as_str(), "GET /livez HTTP/1.1\r\nhost: loc"] {
+        let mut stream = TcpStream::connect(served.address).await.unwrap();
+        // It may be cut off while it still talks.
+        let _ = stream.write_all(head.as_bytes()).await;
+        let mut heard = Vec::new();
+        let read = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut heard)).await;
+        let _ = read.expect("the connection ends");
+        assert!(!heard.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&heard));
+    }
+}
+
+#[tokio::test]
+async fn one_connection_takes_so_many_streams_and_no_more() {
+    let fixture = Fixture::new().await;
+    let served = serve(&fixture).await;
+    let stream = TcpStream::connect(served.address).await.unwrap();
+    let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+    let (sender, connection) = handshake.await.unwrap();
+    tokio::spawn(connection);
+    let uri = format!("http://{}/tools/hang", served.address);
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..300 {
+        let mut sender = sender.clone();
+        let request = http::Request::post(&uri).body(Full::new(Bytes::from_static(b"{}"))).unwrap();
+        calls.spawn(async move { sender.send_request(request).await.is_ok() });
+    }
+    let n_calls = || fixture.upstream.calls().len();
+    tokio::time::timeout(Duration::from_secs(20), async {
+        while n_calls() < 250 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .expect("as many as are allowed");
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(n_calls(), 250);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_nests_too_deep_or_is_too_long_is_refused() {
+    let fixture = Fixture::with(|config| config.max_body_bytes = 64 << 10).await;
+    let deep = format!(
+        r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"echo","arguments":{}{}}}}}"#,
+        r#"{"a":"#.repeat(5000),
+        "}".repeat(5000)
+    );
+    let answer = fixture.legacy_post(None, &deep).await;
+    assert_eq!(
+        (answer.status, &answer.json()["error"]["code"]),
+        (400, &serde_json::json!(-32600)),
+        "{}",
+        answer.body
+    );
+    let long =
+        format!(r#"{{"jsonrpc":"2.0","id":1,"method":"ping","params":{{"x":"{}"}}}}"#, "y".repeat(65 << 10));
+    assert_eq!(fixture.legacy_post(None, &long).await.status, 413);
+    assert!(fixture.upstream.calls().is_empty());
+}
