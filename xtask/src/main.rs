@@ -11,6 +11,7 @@
 
 mod bench;
 mod ci;
+mod clients;
 mod codegen;
 mod conformance;
 mod deny;
@@ -36,6 +37,7 @@ use crate::flags::{Command, Outcome};
 const COMMANDS: &[Command] = &[
     ci::COMMAND,
     bench::COMMAND,
+    clients::COMMAND,
     codegen::COMMAND,
     conformance::COMMAND,
     deny::COMMAND,

@@ -62,6 +62,25 @@ pub(crate) fn example(package: &str, name: &str) -> anyhow::Result<PathBuf> {
     Ok(target().join("debug").join("examples").join(name).with_extension(std::env::consts::EXE_EXTENSION))
 }
 
+/// The product's binary: the one that `file` names, or the one that [`binary`] builds.
+///
+/// # Errors
+/// When there is none of that name, or it does not build.
+pub(crate) fn product(file: Option<&str>) -> anyhow::Result<PathBuf> {
+    match file {
+        Some(file) => Path::new(file).canonicalize().with_context(|| format!("no product at {file}")),
+        None => binary(),
+    }
+}
+
+/// Builds the reference server of the end-to-end tests and returns its path.
+///
+/// # Errors
+/// When it does not build.
+pub(crate) fn reference_server() -> anyhow::Result<PathBuf> {
+    example("mpe-tests", "conformance-server")
+}
+
 /// An empty folder of that name under `target/xtask`.
 ///
 /// # Errors

@@ -32,22 +32,26 @@ pub(crate) async fn client(url: &str, era: Era) -> Client {
 
 /// An `rmcp` client of that URL, if it can be introduced.
 pub(crate) async fn try_client(url: &str, era: Era) -> Result<Client, ClientInitializeError> {
-    let lifecycle = match era {
-        Era::Legacy => ClientLifecycleMode::Initialize,
-        Era::Modern => {
-            ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] }
-        }
-    };
     let transport = StreamableHttpClientTransport::with_client(
         plain_http(),
         StreamableHttpClientTransportConfig::with_uri(url.to_owned()),
     );
-    ClientConfig::default().serve_with_lifecycle(transport, lifecycle).await
+    ClientConfig::default().serve_with_lifecycle(transport, lifecycle(era)).await
+}
+
+/// How a client of that era introduces itself.
+pub(crate) fn lifecycle(era: Era) -> ClientLifecycleMode {
+    match era {
+        Era::Legacy => ClientLifecycleMode::Initialize,
+        Era::Modern => {
+            ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] }
+        }
+    }
 }
 
 /// A client for plain HTTP, whichever features of `reqwest` the rest of the workspace switches on: with TLS compiled
 /// in it would look for a process-wide provider, which nothing here installs.
-fn plain_http() -> reqwest::Client {
+pub(crate) fn plain_http() -> reqwest::Client {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

@@ -14,6 +14,7 @@ mod fuzz;
 mod interop;
 mod layering;
 mod life;
+mod matrix;
 mod replicas;
 mod requests;
 mod retries;

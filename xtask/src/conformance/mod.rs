@@ -14,7 +14,7 @@ use std::process::Command as Process;
 use anyhow::{Context as _, bail};
 
 use crate::flags::{Command, Flag, Given};
-use crate::workspace::{binary, root, target};
+use crate::workspace::{product, root, target};
 
 mod client;
 mod proxy;
@@ -126,14 +126,6 @@ fn conformance(given: &Given) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The product's binary.
-fn product(given: &Given) -> anyhow::Result<PathBuf> {
-    match given.value("--product") {
-        Some(file) => PathBuf::from(file).canonicalize().with_context(|| format!("no product at {file}")),
-        None => binary(),
-    }
-}
-
 // === impl Rig ===
 
 impl Rig {
@@ -146,7 +138,7 @@ impl Rig {
             None => return Ok(None),
         };
         let scripts = scripts.canonicalize().with_context(|| format!("no rig at {}", scripts.display()))?;
-        Ok(Some(Self { scripts, binary: product(given)? }))
+        Ok(Some(Self { scripts, binary: product(given.value("--product"))? }))
     }
 
     /// One of the rig's scripts, with its cache below `target`.

@@ -9,14 +9,14 @@ use std::process::Command as Process;
 
 use anyhow::{Context as _, bail};
 
+use super::Rig;
 use super::results::{Results, Tally};
 use super::suite::{Scenario, Suite};
 use super::verdict::Expected;
-use super::{Rig, product};
 use crate::flags::Given;
 use crate::http;
-use crate::process::{Server, free_port, run as run_command};
-use crate::workspace::{cargo, scratch, target};
+use crate::process::{Server, free_port};
+use crate::workspace::{product, reference_server, scratch};
 
 /// What the suite may meet behind the product, and what is asked of it there.
 const ERAS: [(&str, &[&str]); 3] =
@@ -36,7 +36,7 @@ pub(super) fn run(given: &Given, rig: Option<&Rig>, revisions: &[&str]) -> anyho
     let suite = Suite::install()?;
     let bench = Bench {
         suite,
-        binary: product(given)?,
+        binary: product(given.value("--product"))?,
         folder: scratch("conformance-server")?,
         expected: Expected::read(EXPECTED)?,
         counts_all: given.has("--all"),
@@ -44,7 +44,7 @@ pub(super) fn run(given: &Given, rig: Option<&Rig>, revisions: &[&str]) -> anyho
     let mut lost = Vec::new();
     for reference in references {
         let server: Box<dyn Reference> = match (reference, rig) {
-            ("own", _) => Box::new(Own { program: own_server()? }),
+            ("own", _) => Box::new(Own { program: reference_server()? }),
             (_, Some(rig)) => Box::new(TheRigs { rig }),
             (_, None) if given.value("--reference").is_some() => bail!("there is no rig; see --rig"),
             (_, None) => continue,
@@ -207,19 +207,6 @@ impl Bench {
 /// Our own server, an example of the end-to-end tests.
 struct Own {
     program: PathBuf,
-}
-
-/// Builds it.
-fn own_server() -> anyhow::Result<PathBuf> {
-    let name = "conformance-server";
-    // As for the product's binary: after a full `cargo test`, the whole selection is built already.
-    let selection: &[&str] = match std::env::var_os("CI") {
-        Some(_) => &["--workspace"],
-        None => &["--package", "mpe-tests"],
-    };
-    run_command(cargo().args(["build", "--quiet", "--example", name]).args(selection))?;
-    let path = target().join("debug").join("examples").join(name);
-    Ok(path.with_extension(std::env::consts::EXE_EXTENSION))
 }
 
 impl Reference for Own {

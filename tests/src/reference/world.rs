@@ -9,11 +9,14 @@ use std::sync::{Mutex, MutexGuard};
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
 
-/// Which eras are served.
+/// Which eras the reference server speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Eras {
+pub enum Eras {
+    /// All of them.
     Both,
+    /// Those with a handshake, to 2025-11-25.
     Legacy,
+    /// 2026-07-28.
     Modern,
 }
 
@@ -41,6 +44,8 @@ pub(crate) struct World {
     has_dynamic_tool: AtomicBool,
     has_dynamic_prompt: AtomicBool,
     changes: broadcast::Sender<Change>,
+    /// Calls of `x_wait` that ended before their time.
+    n_cancelled: AtomicU64,
     /// What `requestState`s of ours stand for. Whatever is not in here was not handed out by us.
     states: Mutex<HashMap<String, Value>>,
 }
@@ -52,7 +57,11 @@ pub(crate) const WATCHED: &str = "test://watched-resource";
 const MAX_STATES: usize = 10_000;
 
 impl Eras {
-    pub(crate) fn parse(name: &str) -> Result<Self, String> {
+    /// The eras of a name: `both`, `legacy` or `modern`.
+    ///
+    /// # Errors
+    /// A sentence that repeats the name.
+    pub fn parse(name: &str) -> Result<Self, String> {
         match name {
             "both" => Ok(Self::Both),
             "legacy" => Ok(Self::Legacy),
@@ -80,6 +89,7 @@ impl World {
             has_dynamic_tool: AtomicBool::new(true),
             has_dynamic_prompt: AtomicBool::new(true),
             changes: broadcast::Sender::new(256),
+            n_cancelled: AtomicU64::new(0),
             states: Mutex::default(),
         }
     }
@@ -131,6 +141,14 @@ impl World {
     fn tell(&self, change: Change) {
         // Nobody may be listening.
         let _ = self.changes.send(change);
+    }
+
+    pub(crate) fn n_cancelled(&self) -> u64 {
+        self.n_cancelled.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn count_cancelled(&self) {
+        self.n_cancelled.fetch_add(1, Ordering::SeqCst);
     }
 
     /// A state to hand out.

@@ -1,27 +1,18 @@
-//! An MCP server with everything the conformance suite's server scenarios ask for, in both eras, over HTTP and over a pipe.
+//! The reference server of the end-to-end tests as a program, for `cargo xtask conformance server` and `cargo xtask clients`.
 //!
 //!     conformance-server --port N [--era both|legacy|modern] [--log FILE]
 //!     conformance-server --pipe [--era both|legacy|modern]
-//!
-//! `cargo xtask conformance server` puts the product in front of it. What a tool does is written once, as what is said
-//! next in a conversation of several rounds ([`offer`]); a client of 2025 is asked by requests of ours, one of 2026 by a
-//! result that it repeats its request with ([`converse`]).
 
 #![allow(clippy::print_stderr, reason = "a program for the terminal")]
 
-mod converse;
-mod http;
-mod offer;
-mod pipe;
-mod world;
-
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use world::{Eras, World};
+use mpe_tests::{Eras, serve_http, serve_pipe};
+use tokio::net::TcpListener;
 
 struct Given {
     eras: Eras,
+    /// `None`: a pipe.
     port: Option<u16>,
     log: Option<PathBuf>,
 }
@@ -46,19 +37,17 @@ fn given() -> Result<Given, String> {
     Ok(given)
 }
 
+async fn serve() -> std::io::Result<()> {
+    let given = given().map_err(std::io::Error::other)?;
+    match given.port {
+        Some(port) => serve_http(given.eras, given.log, TcpListener::bind(("127.0.0.1", port)).await?).await,
+        None => serve_pipe(given.eras).await,
+    }
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> std::process::ExitCode {
-    let served = match given() {
-        Ok(given) => {
-            let world = Arc::new(World::new(given.eras, given.log));
-            match given.port {
-                Some(port) => http::serve(world, port).await,
-                None => pipe::serve(world).await,
-            }
-        }
-        Err(usage) => Err(std::io::Error::other(usage)),
-    };
-    match served {
+    match serve().await {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("conformance-server: {error}");

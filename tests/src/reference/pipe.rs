@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::converse::{self, Asked, Request, answer, error, level_of};
-use crate::world::{Change, Era, World};
+use super::converse::{self, Asked, Request, answer, error, level_of};
+use super::world::{Change, Era, World};
 
 /// The one conversation of a pipe.
 struct Pipe {

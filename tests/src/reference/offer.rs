@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use crate::converse::{Call, Said};
-use crate::world::WATCHED;
+use super::converse::{Call, Said};
+use super::world::{WATCHED, World};
 
 /// The smallest pictures and sounds there are.
 const PNG: &str =
@@ -66,6 +66,8 @@ pub(crate) fn tools(has_dynamic: bool) -> Vec<Value> {
     let region = json!({ "type": "string", "x-mcp-header": "Region" });
     let mut mirrored = form(json!({ "region": region, "query": text }));
     mirrored["required"] = json!(["region"]);
+    tools.push(tool("x_wait", "Waits a minute", json!({ "type": "object" })));
+    tools.push(tool("x_cancelled", "Says how many waits were cancelled", json!({ "type": "object" })));
     tools.push(tool("test_header_params", "Mirrors an argument in a header", mirrored));
     if has_dynamic {
         tools.push(tool("test_dynamic_tool", "Comes and goes", json!({ "type": "object" })));
@@ -270,6 +272,22 @@ pub(crate) async fn call_tool(call: &Call<'_>, name: &str, arguments: &Value) ->
             call.world.touch();
             text("the resource has changed")
         }
+        "x_wait" => {
+            struct Unfinished<'a>(&'a World, bool);
+            impl Drop for Unfinished<'_> {
+                fn drop(&mut self) {
+                    if self.1 {
+                        self.0.count_cancelled();
+                    }
+                }
+            }
+            let mut unfinished = Unfinished(call.world, true);
+            call.progress(0, 60).await;
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            unfinished.1 = false;
+            text("waited")
+        }
+        "x_cancelled" => text(call.world.n_cancelled().to_string()),
         "test_header_params" => text(format!("region={} query={}", argument("region"), argument("query"))),
         "test_dynamic_tool" if call.world.has_dynamic_tool() => text("here"),
         name => match name.strip_prefix("test_input_required_result_") {

@@ -18,9 +18,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
-use crate::converse::{self, Asked, Request, answer, error, level_of};
-use crate::world::{Change, Era, World};
+use super::converse::{self, Asked, Request, answer, error, level_of};
+use super::world::{Change, Era, World};
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
@@ -42,6 +43,8 @@ struct Session {
     level: AtomicUsize,
     waiting: Mutex<HashMap<String, oneshot::Sender<Value>>>,
     watched: Mutex<Vec<String>>,
+    /// Calls under way, by their ids as JSON.
+    running: Mutex<HashMap<String, CancellationToken>>,
 }
 
 impl Asked for Session {
@@ -52,9 +55,8 @@ impl Asked for Session {
     }
 }
 
-/// Serves on the loopback interface until the process ends.
-pub(crate) async fn serve(world: Arc<World>, port: u16) -> std::io::Result<()> {
-    let listener = TcpListener::bind(("127.0.0.1", port)).await?;
+/// Serves until the future is dropped.
+pub(crate) async fn serve(world: Arc<World>, listener: TcpListener) -> std::io::Result<()> {
     let server = Arc::new(Server { world, sessions: Mutex::default() });
     loop {
         let (stream, _) = listener.accept().await?;
@@ -174,6 +176,11 @@ impl Server {
             return status(StatusCode::ACCEPTED);
         }
         if id.is_null() {
+            if method == "notifications/cancelled"
+                && let Some(call) = lock(&session.running).get(&message["params"]["requestId"].to_string())
+            {
+                call.cancel();
+            }
             return status(StatusCode::ACCEPTED);
         }
         let params = message["params"].clone();
@@ -210,7 +217,16 @@ impl Server {
         };
         let (out, events) = mpsc::channel(64);
         let (world, session) = (Arc::clone(&self.world), Arc::clone(session));
-        let answering = async move { answer(&world, &request, &out, Some(session.as_ref())).await };
+        let (id, cancelled) = (request.id.to_string(), CancellationToken::new());
+        lock(&session.running).insert(id.clone(), cancelled.clone());
+        let answering = async move {
+            let answer = tokio::select! {
+                answer = answer(&world, &request, &out, Some(session.as_ref())) => answer,
+                () = cancelled.cancelled() => error(&request.id, -32603, "cancelled", &Value::Null),
+            };
+            lock(&session.running).remove(&id);
+            answer
+        };
         respond(answering, events, is_streamed).await
     }
 
@@ -220,6 +236,7 @@ impl Server {
             level: AtomicUsize::new(usize::MAX),
             waiting: Mutex::default(),
             watched: Mutex::default(),
+            running: Mutex::default(),
         });
         let id = format!("session-{}", self.world.number());
         lock(&self.sessions).insert(id.clone(), session);

@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 
-use crate::offer;
-use crate::world::{Era, World};
+use super::offer;
+use super::world::{Era, World};
 
 const META: &str = "io.modelcontextprotocol/";
 
