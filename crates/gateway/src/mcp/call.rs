@@ -23,6 +23,7 @@ use super::mrtr::{State, digest};
 use super::replay::Resumable;
 use super::rpc::{self, Answer, Refusal};
 use super::sessions::Session;
+use super::url;
 use crate::json::{Members, ObjectWriter};
 use crate::problem::log_call_error;
 use crate::service::Inbound;
@@ -241,9 +242,15 @@ impl Run {
 
     async fn rounds(&self, mut upstream_state: Option<String>) -> Result<Vec<Bytes>, Refusal> {
         let mut responses = self.caller.input_responses.clone();
+        let mut visits: Vec<String> = Vec::new();
         for _ in 0..MAX_ROUNDS {
             let context = self.context(responses.take(), upstream_state.take());
-            let reply = match self.attempt(context).await {
+            let outcome = self.attempt(context).await;
+            // The upstream has gone on: whatever happened behind the URLs is done.
+            for visit in visits.drain(..) {
+                self.ear.tell("notifications/elicitation/complete", &url::completed(&visit)).await;
+            }
+            let reply = match outcome {
                 Ok(reply) => reply,
                 Err(error) => return self.failed(&error),
             };
@@ -252,7 +259,7 @@ impl Run {
                 (true, Era::Modern) => return self.asked(reply),
                 (true, Era::Legacy) => {
                     let members = Members::of(&reply.result).unwrap_or_default();
-                    responses = Some(self.ask_the_client(&members).await?);
+                    responses = Some(self.ask_the_client(&members, &mut visits).await?);
                     upstream_state = members.string("requestState");
                 }
             }
@@ -328,6 +335,15 @@ impl Run {
             result.raw("content", &format!("[{}]", block.finish_raw().get())).raw("isError", "true");
             return self.finished_with(result.finish_raw(), &[]);
         }
+        if self.caller.version.era() == Era::Modern
+            && let Some(upstream) = &error.upstream
+            && let Some(requests) = error.rejection.as_ref().and_then(url::required)
+            && url::can_visit(self.caller.capabilities.as_deref())
+        {
+            let mut result = ObjectWriter::new();
+            result.string("resultType", "input_required").raw("inputRequests", requests.get());
+            return self.asked(Reply { result: result.finish_raw(), upstream: upstream.clone(), asks: true });
+        }
         Err(rpc::refusal_of_call(error, self.caller.version.era(), self.operation.uri()))
     }
 
@@ -364,13 +380,22 @@ impl Run {
     }
 
     /// Asks a legacy client on its stream what a modern upstream wants to know, one request after the other.
-    async fn ask_the_client(&self, members: &Members<'_>) -> Result<Box<RawValue>, Refusal> {
+    /// Puts the ids of the URLs it was sent to into `visits`.
+    async fn ask_the_client(
+        &self,
+        members: &Members<'_>,
+        visits: &mut Vec<String>,
+    ) -> Result<Box<RawValue>, Refusal> {
         let requests = members.get("inputRequests").and_then(Members::of).unwrap_or_default();
         let mut responses = ObjectWriter::new();
         for (key, request) in requests.iter() {
             let request = Members::of(request).unwrap_or_default();
             let method = request.string("method").unwrap_or_default();
-            let params = request.get("params").map(ToOwned::to_owned);
+            let mut params = request.get("params").map(ToOwned::to_owned);
+            if let Some((named, visit)) = url::with_id(&method, params.as_deref()) {
+                params = Some(named);
+                visits.push(visit);
+            }
             match self.ear.ask(&method, params).await {
                 Ok(response) => {
                     responses.raw(key, response.get());

@@ -73,6 +73,11 @@ impl StreamEvents {
         self.lock().token.is_some()
     }
 
+    /// Says something of ours on the call's stream; nobody may be there any more.
+    pub(crate) async fn tell(&self, method: &str, params: &RawValue) {
+        let _ = self.sender.send(Emitted::Message(rpc::notification(method, Some(params)))).await;
+    }
+
     /// Another request listens from now on, under a token of its own.
     pub(crate) fn lend(&self, progress_token: Option<Box<RawValue>>) {
         *self.lock() = Progress { token: progress_token, last: f64::NEG_INFINITY };

@@ -21,6 +21,7 @@ use super::events::StreamEvents;
 use super::exchange::{Ask, Holder, Running, Step};
 use super::mrtr::State;
 use super::rpc::{Answer, Refusal, modern_result};
+use super::url;
 use crate::Gateway;
 use crate::json::{Members, ObjectWriter};
 use crate::seal::random_name;
@@ -143,7 +144,8 @@ impl CallHolder {
         for (key, ask) in &asked {
             let mut request = ObjectWriter::new();
             request.string("method", &ask.method);
-            if let Some(params) = &ask.params {
+            let unnamed = url::without_id(&ask.method, ask.params.as_deref());
+            if let Some(params) = unnamed.as_ref().or(ask.params.as_ref()) {
                 request.raw("params", params.get());
             }
             requests.raw(key, request.finish_raw().get());

@@ -290,3 +290,25 @@ fn legacy_tool(tool: &mpe_mcp_protocol::tool::Tool) -> String {
     }
     writer.finish_raw().get().to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use mpe_mcp_protocol::tool::Tool;
+    use serde_json::value::RawValue;
+
+    use super::legacy_tool;
+
+    #[test]
+    fn a_legacy_client_sees_no_output_schema_that_is_no_objects() {
+        for (schema, stays) in [(r#"{"type":"object","x":1.0}"#, true), (r#"{"type":"array"}"#, false)] {
+            let raw = format!(
+                r#"{{"name":"t","inputSchema":{{"type":"object"}},"outputSchema":{schema},"y":1e2}}"#
+            );
+            let tool = Tool::parse(&RawValue::from_string(raw.clone()).unwrap()).unwrap();
+            let shown = legacy_tool(&tool);
+            assert_eq!(shown == raw, stays, "{shown}");
+            assert_eq!(shown.contains("outputSchema"), stays, "{shown}");
+            assert!(shown.contains(r#""y":1e2"#), "{shown}");
+        }
+    }
+}

@@ -20,6 +20,7 @@ pub(crate) mod replay;
 pub(crate) mod routing;
 pub(crate) mod rpc;
 pub(crate) mod sessions;
+pub(crate) mod url;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, header};

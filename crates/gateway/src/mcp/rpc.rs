@@ -366,6 +366,16 @@ mod tests {
     }
 
     #[test]
+    fn a_legacy_client_is_told_which_capability_is_missing() {
+        let data = Some(raw(r#"{"requiredCapabilities":{"sampling":{}}}"#));
+        let theirs = ErrorObject { code: -32021, message: "sampling is needed".to_owned(), data };
+        let ours = relayed(&theirs, Era::Legacy, None);
+        assert_eq!(ours.code, -32603);
+        assert!(ours.message.contains("capability") && ours.message.contains("sampling"), "{}", ours.message);
+        assert_eq!(relayed(&theirs, Era::Modern, None).code, -32021);
+    }
+
+    #[test]
     fn a_legacy_result_without_modern_members_is_untouched() {
         let result = r#"{ "content" : [ ], "structuredContent":{"n":12345678901234567890} }"#;
         assert_eq!(text(legacy_result(raw(result), ProtocolVersion::V2025_11_25)), result);

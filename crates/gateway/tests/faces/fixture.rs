@@ -213,6 +213,34 @@ async fn call(request: &UpstreamRequest) -> Result<UpstreamReply, UpstreamError>
                 Err(error) => text(&format!("refused {}", error.code)),
             }
         }
+        "ask_url" => {
+            let events = context.events.as_ref().expect("an ear");
+            let visit = raw(
+                r#"{"mode":"url","message":"pay","url":"https://example.com/pay","elicitationId":"theirs"}"#,
+            );
+            match events.ask("elicitation/create", Some(visit)).await {
+                Ok(answer) => text(&format!("answered {}", answer.get())),
+                Err(error) => text(&format!("refused {}", error.code)),
+            }
+        }
+        "input_url" => match &context.input_responses {
+            Some(responses) => text(responses.get()),
+            None => ok(concat!(
+                r#"{"resultType":"input_required","inputRequests":{"visit":{"method":"elicitation/create","#,
+                r#""params":{"mode":"url","message":"pay","url":"https://example.com/pay"}}}}"#
+            )),
+        },
+        "needs_url" => match &context.input_responses {
+            Some(_) => text("paid"),
+            None => {
+                let data = r#"{"elicitations":[{"mode":"url","message":"pay","url":"https://example.com/pay","elicitationId":"e"}]}"#;
+                let data = Some(raw(data));
+                UpstreamReply {
+                    outcome: Err(ErrorObject { code: -32042, message: "pay first".to_owned(), data }),
+                    protocol: None,
+                }
+            }
+        },
         "input" => match (&context.input_responses, &context.request_state) {
             (Some(responses), state) => {
                 text(&format!("{} with {}", responses.get(), state.as_deref().unwrap_or("-")))

@@ -155,3 +155,55 @@ async fn a_legacy_client_is_asked_on_its_stream_what_a_modern_upstream_wants() {
     assert!(rest.contains(r#"{\"user_name\":{\"action\":\"accept\"}} with theirs"#), "{rest}");
     assert_eq!(fixture.upstream.calls().len(), 2);
 }
+
+/// What a modern client that can send somebody to a URL asks.
+fn visiting(tool: &str, extra: Value) -> Value {
+    let mut params = json!({
+        "name": tool, "arguments": {},
+        "_meta": {"io.modelcontextprotocol/clientCapabilities": {"elicitation": {"url": {}}}},
+    });
+    params.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+    params
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_modern_client_is_sent_to_a_url_without_the_upstreams_id() {
+    let fixture = Fixture::new().await;
+    for (tool, end, n_calls) in [("ask_url", r#"answered {"action":"accept"}"#, 1), ("needs_url", "paid", 2)]
+    {
+        let before = fixture.upstream.calls().len();
+        let first = fixture.modern("tools/call", visiting(tool, json!({}))).await.json()["result"].clone();
+        assert_eq!(first["resultType"], "input_required", "{tool}: {first}");
+        let (key, request) = first["inputRequests"].as_object().unwrap().iter().next().unwrap();
+        let expected = json!({"mode": "url", "message": "pay", "url": "https://example.com/pay"});
+        assert_eq!((&request["method"], &request["params"]), (&json!("elicitation/create"), &expected));
+        let responses = json!({key: {"action": "accept"}});
+        let retry =
+            visiting(tool, json!({"requestState": first["requestState"], "inputResponses": responses}));
+        let second = fixture.modern("tools/call", retry).await.json();
+        assert_eq!(second["result"]["content"][0]["text"], end, "{tool}: {second}");
+        assert_eq!(fixture.upstream.calls().len() - before, n_calls, "{tool}");
+    }
+    // Who can be sent nowhere gets the error, in words of its era.
+    let refused = fixture.modern("tools/call", json!({"name": "needs_url", "arguments": {}})).await.json();
+    assert_eq!(refused["error"]["code"], -32603, "{refused}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_legacy_clients_visit_has_an_id_and_an_end() {
+    let fixture = Fixture::new().await;
+    let session = fixture.initialize("2025-11-25", json!({"elicitation": {"url": {}}})).await;
+    let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "input_url", "arguments": {}}});
+    let request = legacy_request(Some(&session)).body(crate::fixture::body(&call.to_string())).unwrap();
+    let mut body = fixture.gateway.handle(request).await.into_body();
+    let question = crate::fixture::next_event(&mut body).await;
+    assert_eq!(question["params"]["url"], "https://example.com/pay");
+    let id = question["params"]["elicitationId"].as_str().expect("an id").to_owned();
+    let answer = json!({"jsonrpc": "2.0", "id": question["id"], "result": {"action": "accept"}}).to_string();
+    fixture.legacy_post(Some(&session), &answer).await;
+    let complete = crate::fixture::next_event(&mut body).await;
+    assert_eq!(complete["method"], "notifications/elicitation/complete");
+    assert_eq!(complete["params"], json!({"elicitationId": id}));
+    let end = crate::fixture::next_event(&mut body).await;
+    assert_eq!(end["result"]["content"][0]["text"], r#"{"visit":{"action":"accept"}}"#, "{end}");
+}

@@ -255,3 +255,16 @@ async fn an_error_of_the_upstream_is_relayed_and_one_of_ours_says_so() {
     let data = &answer.json()["error"]["data"]["io.github.mcp-proxy-engine/gateway"];
     assert_eq!(data["upstream"], "up");
 }
+
+#[tokio::test(start_paused = true)]
+async fn tasks_are_neither_declared_nor_served() {
+    let fixture = Fixture::new().await;
+    let discovered = fixture.modern("server/discover", json!({})).await.json();
+    let declared = discovered["result"]["capabilities"].to_string();
+    assert!(!declared.contains("task") && !declared.contains("extensions"), "{declared}");
+    for method in ["tasks/get", "tasks/list", "tasks/cancel"] {
+        let named = |request: http::request::Builder| request.header("mcp-name", "t");
+        let answer = fixture.modern_with(method, json!({"taskId": "t"}), named).await;
+        assert_eq!(code(&answer).1, -32601, "{method}");
+    }
+}
