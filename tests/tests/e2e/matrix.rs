@@ -1,5 +1,7 @@
 //! `rmcp`, as a client of either era, in front of servers that speak only one: tools, progress, cancellation, resources and
-//! subscriptions, elicitation.
+//! subscriptions, logging, elicitation, sampling, roots, and several of these in one call.
+
+#![allow(deprecated, reason = "what 2026-07-28 deprecates is what is bridged here")]
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,9 +10,10 @@ use mpe_engine::{Target, UpstreamConfig};
 use mpe_tests::{Era, Eras, PATIENCE, Reference, RunningGateway, gateway};
 use mpe_transport::Wire;
 use rmcp::model::{
-    CallToolRequestParams, ClientCapabilities, ClientConfig, ClientRequest, ElicitRequestParams,
-    ElicitResult, Implementation, ProgressNotificationParam, ReadResourceRequestParams, Request,
-    ResourceUpdatedNotificationParam, SubscribeRequestParams, SubscriptionFilter,
+    CallToolRequestParams, ClientCapabilities, ClientConfig, ClientRequest, CreateMessageRequestParams,
+    CreateMessageResult, ElicitRequestParams, ElicitResult, Implementation, ListRootsResult, LoggingLevel,
+    LoggingMessageNotificationParam, ProgressNotificationParam, ReadResourceRequestParams, Request,
+    ResourceUpdatedNotificationParam, SetLevelRequestParams, SubscribeRequestParams, SubscriptionFilter,
 };
 use rmcp::service::{NotificationContext, PeerRequestOptions, RequestContext, RoleClient, RunningService};
 use rmcp::transport::StreamableHttpClientTransport;
@@ -28,6 +31,7 @@ const WATCHED: &str = "test://watched-resource";
 struct Person {
     progress: Arc<Mutex<Vec<f64>>>,
     updated: Arc<Mutex<Vec<String>>>,
+    logged: Arc<Mutex<usize>>,
 }
 
 impl ClientHandler for Person {
@@ -45,6 +49,28 @@ impl ClientHandler for Person {
         let answer =
             json!({ "action": "accept", "content": { "username": "ada", "email": "ada@example.com" } });
         Ok(serde_json::from_value(answer).unwrap())
+    }
+
+    async fn create_message(
+        &self,
+        _: CreateMessageRequestParams,
+        _: RequestContext<RoleClient>,
+    ) -> Result<CreateMessageResult, ErrorData> {
+        let said =
+            json!({ "role": "assistant", "model": "none", "content": { "type": "text", "text": "hello" } });
+        Ok(serde_json::from_value(said).unwrap())
+    }
+
+    async fn list_roots(&self, _: RequestContext<RoleClient>) -> Result<ListRootsResult, ErrorData> {
+        Ok(serde_json::from_value(json!({ "roots": [{ "uri": "file:///tmp", "name": "tmp" }] })).unwrap())
+    }
+
+    async fn on_logging_message(
+        &self,
+        _: LoggingMessageNotificationParam,
+        _: NotificationContext<RoleClient>,
+    ) {
+        *self.logged.lock().unwrap() += 1;
     }
 
     async fn on_progress(&self, params: ProgressNotificationParam, _: NotificationContext<RoleClient>) {
@@ -104,10 +130,27 @@ async fn every_step(gateway: &RunningGateway, era: Era, case: &str) {
 
     let answer = call(&client, "test_elicitation", r#"{"message":"Who are you?"}"#).await;
     assert!(answer.contains("action=accept") && answer.contains("ada@example.com"), "{case}: {answer}");
+    for (tool, arguments, expected) in [
+        ("test_sampling", r#"{"prompt":"Say hello"}"#, "LLM response: hello"),
+        ("test_input_required_result_list_roots", "{}", "file:///tmp"),
+        ("test_input_required_result_multiple_inputs", "{}", "1 root(s)"),
+        ("test_input_required_result_multi_round", "{}", "likes"),
+    ] {
+        let answer = call(&client, tool, arguments).await;
+        assert!(answer.contains(expected), "{case}, {tool}: {answer}");
+    }
+
+    let mut logging = json!({ "name": "test_tool_with_logging" });
+    match era {
+        Era::Legacy => client.set_level(SetLevelRequestParams::new(LoggingLevel::Debug)).await.unwrap(),
+        Era::Modern => logging["_meta"] = json!({ "io.modelcontextprotocol/logLevel": "debug" }),
+    }
+    *person.logged.lock().unwrap() = 0;
+    client.call_tool(serde_json::from_value(logging).unwrap()).await.unwrap();
+    until(&format!("{case}: every log line is heard"), async || *person.logged.lock().unwrap() == 3).await;
 
     match era {
         Era::Legacy => {
-            #[expect(deprecated, reason = "it is what a client of this era does")]
             client.subscribe(SubscribeRequestParams::new(WATCHED)).await.unwrap();
             until(&format!("{case}: an update is heard of"), async || {
                 call(&client, "test_trigger_resource_update", "{}").await;
