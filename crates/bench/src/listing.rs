@@ -81,7 +81,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     {
         let seconds = if n < 2 { 0.5 } else { options.seconds };
         let duration = Duration::from_secs_f64(seconds);
-        let load = Load { front: Front::H2c, in_flight: options.in_flight, duration };
+        let load = Load { front: Front::H2c, in_flight: options.in_flight, duration, rate: None };
         let outcome = load::run(address, Arc::clone(&shape), load).await?;
         if let Some(error) = &outcome.first_error {
             println!("{way}: {error}");
