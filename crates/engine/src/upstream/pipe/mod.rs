@@ -80,6 +80,8 @@ pub(super) struct Pipe {
     opened: Instant,
     notices: Arc<Notices>,
     stop: CancellationToken,
+    /// Cancelled by [`Pipe::shut`].
+    shut: CancellationToken,
     tasks: TaskTracker,
 }
 
@@ -139,6 +141,8 @@ pub(super) struct Waiting {
 const MAX_ASIDES: usize = 256;
 /// How long a message that nobody waits for may take.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a process that has stopped to read is given to end.
+const LAST_MOMENT: Duration = Duration::from_secs(1);
 /// How much of what a process wrote to its standard error is quoted.
 const MAX_QUOTED: usize = 400;
 
@@ -159,12 +163,19 @@ impl Pipe {
             opened: Instant::now(),
             notices: Arc::clone(notices),
             stop,
+            shut: CancellationToken::new(),
             tasks: tasks.clone(),
         })
     }
 
     pub(super) fn is_closed(&self) -> bool {
         self.calls().ended.is_some() || self.stop.is_cancelled()
+    }
+
+    /// Waits until the channel is shut, for a moment at most: a process that is dying is first noticed by the line that it
+    /// does not take, and its last words come after that.
+    pub(super) async fn settle(&self) {
+        let _ = tokio::time::timeout(LAST_MOMENT, self.shut.cancelled()).await;
     }
 
     pub(super) fn has_answered(&self) -> bool {
@@ -434,6 +445,7 @@ impl Pipe {
             // Nobody waiting any more is fine.
             let _ = call.reply.send(Err(ended.error(Sent::Maybe)));
         }
+        self.shut.cancel();
         // A listen holds on to the pipe, and the pipe to it.
         *self.announcing.lock().await = Announcing::default();
     }

@@ -513,6 +513,9 @@ impl Inner {
                 if self.found.load().as_ref().is_some_and(|found| found.version.era() == Era::Modern) {
                     self.found.store(None);
                 }
+                if matches!(error.kind, CallErrorKind::UpstreamLost | CallErrorKind::UpstreamUnreachable) {
+                    pipe.settle().await;
+                }
                 let last_words = pipe.last_words();
                 return Err((pipe.explain(error), last_words));
             }
