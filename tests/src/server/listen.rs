@@ -39,9 +39,19 @@ pub(super) async fn free_address() -> SocketAddr {
     panic!("every port is taken");
 }
 
-/// The port must come back after a kill, even while old connections linger: the listener reuses addresses.
+/// The port must come back after a kill, even while old connections linger: the listener reuses addresses. A process that
+/// another test is just starting holds every open socket for a moment, until it becomes its program.
 pub(super) async fn bind(address: SocketAddr) -> TcpListener {
-    TcpListener::bind(address).await.unwrap_or_else(|error| panic!("cannot listen on {address}: {error}"))
+    let deadline = tokio::time::Instant::now() + crate::PATIENCE;
+    loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => return listener,
+            Err(error) if tokio::time::Instant::now() >= deadline => {
+                panic!("cannot listen on {address}: {error}")
+            }
+            Err(_) => tokio::time::sleep(std::time::Duration::from_millis(5)).await,
+        }
+    }
 }
 
 /// Serves until aborted; the connections end with it.

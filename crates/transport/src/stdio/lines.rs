@@ -3,6 +3,7 @@
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::process::ChildStdout;
+use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{Error, ErrorKind, Sent};
@@ -71,8 +72,24 @@ impl LineWriter {
         let (written, is_written) = oneshot::channel();
         let outgoing = Outgoing { line, written: Some(written) };
         self.queue.send(outgoing).await.map_err(|_| reads_no_more(Sent::No))?;
-        // Without an answer the process has been dropped in the middle of the line.
-        is_written.await.unwrap_or_else(|_| Err(reads_no_more(Sent::Maybe)))
+        until_written(&self.queue, is_written).await
+    }
+}
+
+async fn until_written(
+    queue: &mpsc::Sender<Outgoing>,
+    mut is_written: oneshot::Receiver<Result<(), Error>>,
+) -> Result<(), Error> {
+    tokio::select! {
+        biased;
+        answer = &mut is_written => answer.unwrap_or_else(|_| Err(half_written())),
+        // Nobody takes lines out of the queue any more. A line that came in at that very moment stays in it, and whoever waits
+        // for its answer would keep it there.
+        () = queue.closed() => match is_written.try_recv() {
+            Ok(answer) => answer,
+            Err(TryRecvError::Closed) => Err(half_written()),
+            Err(TryRecvError::Empty) => Err(reads_no_more(Sent::No)),
+        },
     }
 }
 
@@ -100,6 +117,11 @@ async fn write_all(mut lines: mpsc::Receiver<Outgoing>, mut stdin: impl AsyncWri
         }
     }
     // Those still in the queue have had nothing written, and learn so as they are dropped.
+}
+
+/// Without an answer the process has been dropped in the middle of the line.
+fn half_written() -> Error {
+    reads_no_more(Sent::Maybe)
 }
 
 fn reads_no_more(sent: Sent) -> Error {

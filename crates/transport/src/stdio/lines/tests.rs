@@ -153,3 +153,16 @@ async fn when_the_writing_ends_only_the_line_that_was_begun_may_have_been_seen()
     }
     assert_eq!(sent, [Sent::Maybe, Sent::No, Sent::No]);
 }
+
+#[tokio::test]
+async fn a_line_that_came_in_as_the_writing_ended_is_provably_unsent_at_once() {
+    // A place in the queue that was taken before its end, and used after it: nobody will ever look there.
+    let (queue, lines) = tokio::sync::mpsc::channel(1);
+    let place = queue.clone().reserve_owned().await.unwrap();
+    drop(lines);
+    let (written, is_written) = tokio::sync::oneshot::channel();
+    place.send(super::Outgoing { line: Bytes::from_static(b"late"), written: Some(written) });
+    let waiting = super::until_written(&queue, is_written);
+    let error = tokio::time::timeout(std::time::Duration::from_secs(5), waiting).await.unwrap().unwrap_err();
+    assert_eq!((error.kind(), error.sent()), (ErrorKind::ConnectionLost, Sent::No));
+}
