@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 
 /// How long the gateway may take until it has discovered its upstreams.
-const READY: Duration = Duration::from_secs(30);
+const READY: Duration = Duration::from_secs(120);
 
 /// How long one answer may take.
 const ANSWER: Duration = Duration::from_secs(20);
