@@ -62,7 +62,9 @@ impl<'a> Envelope<'a> {
             let readable = id.as_ref().ok().and_then(Clone::clone);
             fail(DecodeErrorKind::InvalidRequest, message).about(readable)
         };
-        if let Some(name) = object.repeated().filter(|name| MEMBERS.contains(name)) {
+        // Each of ours by itself: a stranger that stands there twice must not hide it.
+        let is_repeated = |name: &&str| object.iter().filter(|(member, _)| member == name).count() > 1;
+        if let Some(name) = MEMBERS.into_iter().find(is_repeated) {
             return Err(fail(DecodeErrorKind::InvalidRequest, format!("member {name:?} stands there twice"))
                 .about(if name == "id" { None } else { id.ok().flatten() }));
         }

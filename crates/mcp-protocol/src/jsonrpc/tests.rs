@@ -117,3 +117,10 @@ fn extra_members_go_in_front_of_the_params() {
     let bytes = super::encode::request_with(&Id::Integer(1), "m", Some(&empty), &[("_meta", &meta)]);
     assert_eq!(bytes, br#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"_meta":{}}}"#);
 }
+
+#[test]
+fn a_stranger_that_stands_there_twice_hides_no_repeated_member_of_ours() {
+    let text = br#"{"jsonrpc":"2.0","x":1,"method":"tools/call","x":1,"method":"tools/list"}"#;
+    let error = Message::parse(text).unwrap_err();
+    assert!(error.to_string().contains("\"method\" stands there twice"), "{error}");
+}
