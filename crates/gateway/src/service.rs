@@ -249,7 +249,7 @@ impl Gateway {
         };
         match fixed {
             Some(fixed) => (fixed.face.name(), dispatch(inbound, fixed).await),
-            None => match rest::mapped(inbound, scoped.path).await {
+            None => match Box::pin(rest::mapped(inbound, scoped.path)).await {
                 Some(response) => ("rest", response),
                 None => not_found(),
             },
@@ -334,23 +334,23 @@ async fn dispatch(inbound: Inbound, fixed: Fixed) -> http::Response<Body> {
         return method_not_allowed(face.methods());
     }
     let is_head = inbound.parts.method == Method::HEAD;
+    // Boxed, because the whole of a request is moved into its task: one of the faces would make all of them large.
     let response = match face {
-        Face::Batch => batch::handle(inbound).await,
+        Face::Batch => Box::pin(batch::handle(inbound)).await,
         Face::Docs(asset) => docs::handle(&inbound, asset),
         Face::DocsSlash => docs::without_slash(),
-        Face::Graphql => graphql::handle(inbound).await,
+        Face::Graphql => Box::pin(graphql::handle(inbound)).await,
         Face::GraphqlSdl => graphql::sdl(&inbound),
         Face::Livez => admin::livez(),
-        // Boxed, because its future is by far the largest and every other face would carry its size.
         Face::Mcp => Box::pin(mcp::handle(inbound)).await,
         Face::McpMessages => Box::pin(mcp::http_sse::post(inbound)).await,
         Face::McpSse => mcp::http_sse::open(&inbound),
         Face::Metrics => admin::metrics(&inbound),
         Face::OpenApiJson | Face::OpenApiYaml => documents::openapi(&inbound, face),
         Face::Performance => admin::performance(&inbound),
-        Face::Plan => plan::handle(inbound).await,
+        Face::Plan => Box::pin(plan::handle(inbound)).await,
         Face::Readyz => admin::readyz(&inbound),
-        Face::Tool => rest::tool(inbound, tool.unwrap_or_default()).await,
+        Face::Tool => Box::pin(rest::tool(inbound, tool.unwrap_or_default())).await,
         Face::Tools => documents::tools(&inbound),
     };
     if is_head { without_body(response) } else { response }

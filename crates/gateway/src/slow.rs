@@ -16,6 +16,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use hyper::rt::Executor;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::futures::TaskLocalFuture;
 use tokio::time::{Instant, Sleep};
 
 use crate::{Body, BoxError};
@@ -116,38 +117,52 @@ where
     F::Output: Send + 'static,
 {
     fn execute(&self, stream: F) {
+        let turn = Arc::<Turn>::default();
+        let stream = TURN.scope(Arc::clone(&turn), stream);
         // Owned by the connection: hyper ends its streams with it.
-        tokio::spawn(watch(stream, self.patience));
+        tokio::spawn(Watch { stream, turn, patience: self.patience, stalled: None, polls_then: 0 });
     }
 }
 
-/// Runs the task of one stream. Ends it early, which resets the stream, when its client lets it wait too long.
-async fn watch(stream: impl Future, patience: Duration) {
-    let turn = Arc::<Turn>::default();
-    let mut stream = std::pin::pin!(TURN.scope(Arc::clone(&turn), stream));
-    // Made when something stalls, which hardly ever happens.
-    let mut stalled: Option<Pin<Box<Sleep>>> = None;
-    let mut polls_then = 0;
-    std::future::poll_fn(|cx| {
-        if stream.as_mut().poll(cx).is_ready() {
+pin_project_lite::pin_project! {
+    /// The task of one stream. Ends early, which resets the stream, when its client lets it wait too long.
+    ///
+    /// No `async fn`, which would hold the stream twice: as its argument, and where it is pinned.
+    struct Watch<F> {
+        #[pin]
+        stream: TaskLocalFuture<Arc<Turn>, F>,
+        turn: Arc<Turn>,
+        patience: Duration,
+        // Made when something stalls, which hardly ever happens.
+        stalled: Option<Pin<Box<Sleep>>>,
+        polls_then: u64,
+    }
+}
+
+impl<F: Future> Future for Watch<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        if this.stream.poll(cx).is_ready() {
             return Poll::Ready(());
         }
-        if !turn.is_clients.load(Ordering::Relaxed) {
-            stalled = None;
+        if !this.turn.is_clients.load(Ordering::Relaxed) {
+            *this.stalled = None;
             return Poll::Pending;
         }
-        let polls = turn.polls.load(Ordering::Relaxed);
-        let waiting = stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
-        if polls_then != polls {
-            polls_then = polls;
+        let polls = this.turn.polls.load(Ordering::Relaxed);
+        let patience = *this.patience;
+        let waiting = this.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+        if *this.polls_then != polls {
+            *this.polls_then = polls;
             waiting.as_mut().reset(Instant::now() + patience);
         }
         std::task::ready!(waiting.as_mut().poll(cx));
         metrics::counter!("mpe_gateway_slow_clients_total").increment(1);
         tracing::debug!("a client left its stream's window shut; the stream is reset");
         Poll::Ready(())
-    })
-    .await;
+    }
 }
 
 /// The body of an answer that says whose turn it is.
