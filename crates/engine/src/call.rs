@@ -86,6 +86,10 @@ pub struct ToolOutcome {
     pub result: Box<RawValue>,
     /// Which kind of result it is.
     pub kind: OutcomeKind,
+    /// Whether the server wrote `resultType` itself.
+    pub names_its_type: bool,
+    /// Whether `_meta` is in the result.
+    pub has_meta: bool,
     /// Who answered.
     pub upstream: UpstreamKey,
     /// The HTTP version of the exchange; `None` where no HTTP was spoken.

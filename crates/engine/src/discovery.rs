@@ -383,6 +383,7 @@ async fn request(
     let request = UpstreamRequest {
         method: method.into(),
         params,
+        name: None,
         mirrored: Vec::new(),
         context: Arc::new(CallContext { era, ..CallContext::default() }),
         deadline,

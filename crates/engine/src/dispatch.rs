@@ -15,6 +15,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use mpe_mcp_protocol::jsonrpc::code;
 use mpe_mcp_protocol::object::Object;
+use mpe_mcp_protocol::result::CallToolResult;
 use mpe_mcp_protocol::version::Era;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
@@ -82,6 +83,7 @@ impl Tenant {
             request: UpstreamRequest {
                 method: "tools/call".into(),
                 params: Some(call_params(route.original_name, &call.arguments)),
+                name: route.tool.map(|(tool, _)| Arc::clone(&tool.original_name)),
                 mirrored: route.mirrored(&call.arguments)?,
                 context: in_era(&call.context, route.tool.and_then(|(_, way)| way.only_in)),
                 deadline,
@@ -91,13 +93,14 @@ impl Tenant {
             Some((reuse, key)) => reuse.answer(key, deadline, errand.run()).await?,
             None => errand.run().await?,
         };
-        let kind = outcome::kind_of(&answer.result).map_err(|malformed| {
+        let head = CallToolResult::peek(&answer.result).map_err(|malformed| {
             let mut error =
                 CallError::new(CallErrorKind::UpstreamProtocol, malformed.message).at(&handle.config.key);
             error.executed = Executed::Unknown;
             error.attempts = answer.attempts.clone();
             error
         })?;
+        let (kind, names_its_type, has_meta) = (outcome::kind_of(&head), head.names_its_type, head.has_meta);
         let violations = match route.tool {
             Some((tool, _)) if kind == OutcomeKind::Complete => outputs::look(handle, tool, &answer.result),
             _ => Vec::new(),
@@ -105,6 +108,8 @@ impl Tenant {
         Ok(ToolOutcome {
             result: answer.result,
             kind,
+            names_its_type,
+            has_meta,
             violations,
             upstream: handle.config.key.clone(),
             protocol: answer.protocol,
@@ -166,6 +171,7 @@ impl Tenant {
             request: UpstreamRequest {
                 method: relay.method.clone().into(),
                 params: relay.params,
+                name: None,
                 mirrored: Vec::new(),
                 context: in_era(&relay.context, only_in),
                 deadline: relay.deadline.unwrap_or(accepted + handle.config.timeout),

@@ -1,23 +1,17 @@
 //! Reads off a result what kind of outcome it is, and leaves its bytes alone.
 
-use mpe_mcp_protocol::jsonrpc::DecodeError;
 use mpe_mcp_protocol::result::{CallToolResult, ResultType};
-use serde_json::value::RawValue;
 
 use crate::OutcomeKind;
 
 /// The kind of a `tools/call` result.
-///
-/// # Errors
-/// It is no such result.
-pub(crate) fn kind_of(result: &RawValue) -> Result<OutcomeKind, DecodeError> {
-    let head = CallToolResult::peek(result)?;
-    Ok(match head.result_type {
-        ResultType::Complete if head.is_error => OutcomeKind::Failed,
+pub(crate) fn kind_of(result: &CallToolResult<'_>) -> OutcomeKind {
+    match &result.result_type {
+        ResultType::Complete if result.is_error => OutcomeKind::Failed,
         ResultType::Complete => OutcomeKind::Complete,
         ResultType::InputRequired => OutcomeKind::InputRequired,
-        ResultType::Other(other) => OutcomeKind::Other(other),
-    })
+        ResultType::Other(other) => OutcomeKind::Other(other.clone()),
+    }
 }
 
 /// How an outcome is labelled in metrics.
@@ -32,13 +26,15 @@ pub(crate) fn label(kind: &OutcomeKind) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use mpe_mcp_protocol::result::CallToolResult;
     use serde_json::value::RawValue;
 
     use super::kind_of;
     use crate::OutcomeKind;
 
     fn kind(json: &str) -> Option<OutcomeKind> {
-        kind_of(&RawValue::from_string(json.to_owned()).expect("JSON")).ok()
+        let result = RawValue::from_string(json.to_owned()).expect("JSON");
+        CallToolResult::peek(&result).ok().map(|head| kind_of(&head))
     }
 
     #[test]

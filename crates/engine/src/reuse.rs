@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use mpe_mcp_protocol::meta::key;
 use mpe_mcp_protocol::object::Object;
+use mpe_mcp_protocol::result::CallToolResult;
 use mpe_mcp_protocol::version::Era;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
@@ -141,7 +142,8 @@ impl Reuse {
     fn keep(&self, key: CallKey, answer: Result<Answer, CallError>) -> Result<Answer, CallError> {
         let Some(ttl) = self.config.cache else { return answer };
         if let Ok(answer) = &answer
-            && matches!(outcome::kind_of(&answer.result), Ok(OutcomeKind::Complete))
+            && CallToolResult::peek(&answer.result)
+                .is_ok_and(|head| outcome::kind_of(&head) == OutcomeKind::Complete)
         {
             lock(&self.kept).put(key, answer.clone(), ttl, self.config.cache_bytes);
         }

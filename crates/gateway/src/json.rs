@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use bytes::Bytes;
+use mpe_mcp_protocol::object::string_of;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -20,7 +21,7 @@ pub(crate) struct ObjectWriter {
 impl<'a> Members<'a> {
     /// The members of `raw`; `None` when it is no object.
     pub(crate) fn of(raw: &'a RawValue) -> Option<Self> {
-        serde_json::from_str(raw.get()).ok()
+        if is_object(raw) { serde_json::from_str(raw.get()).ok() } else { None }
     }
 
     /// The members of `params`, where absent params are an empty object.
@@ -32,10 +33,6 @@ impl<'a> Members<'a> {
         self.0.iter().map(|(key, value)| (key.as_ref(), *value))
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// The value of a member; of a repeated one, the last, as most parsers do.
     pub(crate) fn get(&self, key: &str) -> Option<&'a RawValue> {
         self.0.iter().rev().find(|(name, _)| name == key).map(|(_, value)| *value)
@@ -43,11 +40,22 @@ impl<'a> Members<'a> {
 
     /// The value of a string member; `None` also for another type.
     pub(crate) fn string(&self, key: &str) -> Option<String> {
-        self.get(key).and_then(|value| serde_json::from_str(value.get()).ok())
+        self.text(key).map(Cow::into_owned)
+    }
+
+    /// As [`Members::string`], borrowed where it holds no escape.
+    pub(crate) fn text(&self, key: &str) -> Option<Cow<'a, str>> {
+        self.get(key).and_then(string_of)
     }
 
     /// The first name that stands there twice.
     pub(crate) fn repeated(&self) -> Option<&str> {
+        // Objects of the protocol have a handful of members.
+        if self.0.len() <= 16 {
+            return self.0.iter().enumerate().find_map(|(at, (name, _))| {
+                self.0[..at].iter().any(|(earlier, _)| earlier == name).then_some(name.as_ref())
+            });
+        }
         let mut names: Vec<&str> = self.0.iter().map(|(name, _)| name.as_ref()).collect();
         names.sort_unstable();
         names.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
@@ -69,7 +77,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
                 #[derive(Deserialize)]
                 struct Key<'k>(#[serde(borrow)] Cow<'k, str>);
 
-                let mut members = Vec::new();
+                let mut members = Vec::with_capacity(6);
                 while let Some((Key(key), value)) = map.next_entry::<Key<'de>, &'de RawValue>()? {
                     members.push((key, value));
                 }
@@ -123,6 +131,11 @@ impl ObjectWriter {
     pub(crate) fn finish_raw(self) -> Box<RawValue> {
         raw_value(self.finish())
     }
+}
+
+/// Whether `raw` is an object. A raw value is JSON already, so its first byte tells.
+pub(crate) fn is_object(raw: &RawValue) -> bool {
+    raw.get().starts_with('{')
 }
 
 /// `text` as a JSON string.

@@ -109,6 +109,8 @@ mod tests {
         response(&ToolOutcome {
             result: RawValue::from_string(result.to_owned()).unwrap(),
             kind: OutcomeKind::Complete,
+            names_its_type: false,
+            has_meta: false,
             upstream: UpstreamKey::new("up"),
             protocol: None,
             attempts: Vec::new(),

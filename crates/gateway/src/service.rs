@@ -180,7 +180,13 @@ impl Gateway {
         };
         match given.filter(usable) {
             Some(value) => value.clone(),
-            None => HeaderValue::from(self.inner.next_request.fetch_add(1, Ordering::Relaxed)),
+            None => {
+                let mut id = HeaderValue::from(self.inner.next_request.fetch_add(1, Ordering::Relaxed));
+                // No secret; but a value that never comes again has no place in HTTP/2's table of headers
+                // (RFC 7541 §6.2.3), where it would push out those that do.
+                id.set_sensitive(true);
+                id
+            }
         }
     }
 

@@ -141,7 +141,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
 }
 
 /// A key that borrows whenever it holds no escape.
-struct Key<'a>(Cow<'a, str>);
+pub(crate) struct Key<'a>(pub(crate) Cow<'a, str>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -169,6 +169,11 @@ impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
 
 /// The string that `raw` is, borrowed where it holds no escape; `None` when it is no string.
 pub fn string_of(raw: &RawValue) -> Option<Cow<'_, str>> {
+    let inside = raw.get().strip_prefix('"')?.strip_suffix('"')?;
+    if memchr::memchr(b'\\', inside.as_bytes()).is_none() {
+        // The value is JSON already: without an escape its text stands between the quotes.
+        return Some(Cow::Borrowed(inside));
+    }
     serde_json::from_str::<Key<'_>>(raw.get()).ok().map(|Key(text)| text)
 }
 

@@ -25,6 +25,8 @@ pub struct CallToolResult<'a> {
     pub result_type: ResultType,
     /// Whether the server wrote `resultType` itself.
     pub names_its_type: bool,
+    /// Whether `_meta` is there.
+    pub has_meta: bool,
     /// `structuredContent`, any JSON.
     pub structured_content: Option<&'a RawValue>,
     /// `content`, an array of blocks; `None` when absent.
@@ -48,6 +50,7 @@ impl<'a> CallToolResult<'a> {
             is_error,
             result_type,
             names_its_type,
+            has_meta: object.get("_meta").is_some(),
             structured_content: object.get("structuredContent"),
             content: object.present("content"),
         })

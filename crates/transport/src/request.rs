@@ -5,7 +5,7 @@ use std::pin::Pin;
 
 use bytes::Bytes;
 use http::header::CONNECTION;
-use http::{HeaderMap, Request, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, request};
 use http_body::Body;
 
 use crate::Error;
@@ -61,20 +61,15 @@ impl fmt::Debug for OutgoingBody {
 }
 
 /// A copy of the headers without those that belong to the pool: the ones that speak of one connection (RFC 9110 §7.6.1,
-/// RFC 9113 §8.2.2), `host`, which comes from the origin, and `content-length`, which comes from the body. There is room
-/// for one more.
+/// RFC 9113 §8.2.2), `host`, which comes from the origin, and `content-length`, which comes from the body.
 pub(crate) fn end_to_end(headers: &HeaderMap) -> HeaderMap {
+    if headers.iter().all(|(name, value)| is_kept(name, value)) {
+        // Hardly anybody writes one of those, and a whole map is copied without hashing every name.
+        return headers.clone();
+    }
     let mut kept = HeaderMap::with_capacity(headers.len() + 1);
-    for (name, value) in headers {
-        let is_kept = match name.as_str() {
-            "connection" | "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade" => false,
-            "content-length" | "host" => false,
-            "te" => value == "trailers",
-            _ => true,
-        };
-        if is_kept {
-            kept.append(name.clone(), value.clone());
-        }
+    for (name, value) in headers.iter().filter(|(name, value)| is_kept(name, value)) {
+        kept.append(name.clone(), value.clone());
     }
     for listed in headers.get_all(CONNECTION) {
         for name in listed.to_str().unwrap_or_default().split(',') {
@@ -82,6 +77,15 @@ pub(crate) fn end_to_end(headers: &HeaderMap) -> HeaderMap {
         }
     }
     kept
+}
+
+fn is_kept(name: &HeaderName, value: &HeaderValue) -> bool {
+    match name.as_str() {
+        "connection" | "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade" => false,
+        "content-length" | "host" => false,
+        "te" => value == "trailers",
+        _ => true,
+    }
 }
 
 #[cfg(test)]

@@ -77,6 +77,7 @@ pub(super) async fn call(upstream: &dyn Upstream, tool: &str) -> anyhow::Result<
     let request = UpstreamRequest {
         method: Cow::Borrowed("tools/call"),
         params: Some(params),
+        name: None,
         mirrored: Vec::new(),
         context: Arc::new(CallContext::default()),
         deadline: soon(),

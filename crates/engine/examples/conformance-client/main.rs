@@ -210,6 +210,7 @@ impl Driver {
         let request = UpstreamRequest {
             method: method.into(),
             params,
+            name: None,
             mirrored,
             context: Arc::new(context),
             deadline: soon(),

@@ -153,6 +153,8 @@ pub struct UpstreamRequest {
     pub method: Cow<'static, str>,
     /// Its params, an object without `_meta`; `None` for none.
     pub params: Option<Box<RawValue>>,
+    /// What `Mcp-Name` repeats of the params: the tool, prompt, URI or task. `None`: nothing, or it is read from them.
+    pub name: Option<Arc<str>>,
     /// `Mcp-Param-*` headers a tool's `x-mcp-header` annotations demand: name without the prefix, plain value.
     pub mirrored: Vec<(String, String)>,
     /// What the caller declared and wants to hear.

@@ -199,6 +199,7 @@ pub(crate) fn request_in(
     UpstreamRequest {
         method: method.into(),
         params: params.map(|params| RawValue::from_string(params.to_owned()).unwrap()),
+        name: None,
         mirrored: Vec::new(),
         context: Arc::new(context),
         deadline: Instant::now() + Duration::from_secs(20),

@@ -195,6 +195,7 @@ async fn request(
     let request = UpstreamRequest {
         method: Cow::Borrowed("tools/call"),
         params: Some(params),
+        name: None,
         mirrored: Vec::new(),
         context: Arc::new(context),
         deadline: Instant::now() + limit,

@@ -21,7 +21,7 @@ use super::held::{self, CallHolder};
 use super::home;
 use super::mrtr::{State, digest};
 use super::replay::Resumable;
-use super::rpc::{self, Answer, Refusal};
+use super::rpc::{self, Answer, Known, Refusal};
 use super::sessions::Session;
 use super::url;
 use crate::json::{Members, ObjectWriter};
@@ -68,6 +68,7 @@ struct Reply {
     upstream: UpstreamKey,
     /// Whether it is no answer yet but asks for input.
     asks: bool,
+    known: Option<Known>,
 }
 
 /// How often an upstream may ask for input before a call is given up: a loop of its making is not ours to feed.
@@ -284,7 +285,8 @@ impl Run {
                 };
                 let outcome = engine.call(call).await?;
                 let asks = outcome.kind == OutcomeKind::InputRequired;
-                Ok(Reply { result: outcome.result, upstream: outcome.upstream, asks })
+                let known = Known { is_typed: outcome.names_its_type, has_meta: outcome.has_meta };
+                Ok(Reply { result: outcome.result, upstream: outcome.upstream, asks, known: Some(known) })
             }
             Operation::Relay { upstream, method, params, .. } => {
                 let relay = Relay {
@@ -297,7 +299,7 @@ impl Run {
                 };
                 let reply = engine.relay(relay).await?;
                 let asks = matches!(type_of(&reply.result), Ok(ResultType::InputRequired));
-                Ok(Reply { result: reply.result, upstream: upstream.clone(), asks })
+                Ok(Reply { result: reply.result, upstream: upstream.clone(), asks, known: None })
             }
         }
     }
@@ -333,7 +335,7 @@ impl Run {
             block.string("type", "text").string("text", &text);
             let mut result = ObjectWriter::new();
             result.raw("content", &format!("[{}]", block.finish_raw().get())).raw("isError", "true");
-            return self.finished_with(result.finish_raw(), &[]);
+            return self.finished_with(result.finish_raw(), None, &[]);
         }
         if self.caller.version.era() == Era::Modern
             && let Some(upstream) = &error.upstream
@@ -342,7 +344,8 @@ impl Run {
         {
             let mut result = ObjectWriter::new();
             result.string("resultType", "input_required").raw("inputRequests", requests.get());
-            return self.asked(Reply { result: result.finish_raw(), upstream: upstream.clone(), asks: true });
+            let (result, upstream) = (result.finish_raw(), upstream.clone());
+            return self.asked(Reply { result, upstream, asks: true, known: None });
         }
         Err(rpc::refusal_of_call(error, self.caller.version.era(), self.operation.uri()))
     }
@@ -351,7 +354,7 @@ impl Run {
     fn finished(&self, reply: Reply) -> Result<Vec<Bytes>, Refusal> {
         let is_cacheable = matches!(self.operation.method(), "resources/read" | "tools/list");
         if !is_cacheable || self.caller.version.era() == Era::Legacy {
-            return self.finished_with(reply.result, &[]);
+            return self.finished_with(reply.result, reply.known, &[]);
         }
         // What the upstream did not say of keeping it reads as "not at all, for nobody else".
         let members = Members::of(&reply.result).unwrap_or_default();
@@ -360,12 +363,17 @@ impl Run {
         let public = members.string("cacheScope").as_deref() == Some("public");
         let scope = if public { "\"public\"" } else { "\"private\"" };
         drop(members);
-        self.finished_with(reply.result, &[("ttlMs", &ttl.to_string()), ("cacheScope", scope)])
+        self.finished_with(reply.result, reply.known, &[("ttlMs", &ttl.to_string()), ("cacheScope", scope)])
     }
 
-    fn finished_with(&self, result: Box<RawValue>, extra: &[(&str, &str)]) -> Result<Vec<Bytes>, Refusal> {
+    fn finished_with(
+        &self,
+        result: Box<RawValue>,
+        known: Option<Known>,
+        extra: &[(&str, &str)],
+    ) -> Result<Vec<Bytes>, Refusal> {
         match self.caller.version.era() {
-            Era::Modern => rpc::modern_result(result, self.view.server_info(), extra),
+            Era::Modern => rpc::modern_result_of(result, known, self.view.server_info(), extra),
             Era::Legacy => Ok(vec![rpc::legacy_result(result, self.caller.version)]),
         }
     }
@@ -376,7 +384,7 @@ impl Run {
         let lifetime = self.gateway.config().input_lifetime;
         let state = State::new(&reply.upstream, upstream_state, self.operation.digest(), lifetime);
         let sealed = state.seal(self.gateway.sealer(), self.caller.endpoint.as_str());
-        self.finished_with(reply.result, &[("requestState", &format!("\"{sealed}\""))])
+        self.finished_with(reply.result, reply.known, &[("requestState", &format!("\"{sealed}\""))])
     }
 
     /// Asks a legacy client on its stream what a modern upstream wants to know, one request after the other.

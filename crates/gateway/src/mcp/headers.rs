@@ -1,24 +1,32 @@
 //! The headers that repeat parts of the body (2026-07-28, Streamable HTTP), compared before anything is done.
 
-use http::HeaderMap;
-use mpe_mcp_protocol::header::{MCP_METHOD, MCP_NAME, MCP_PARAM_PREFIX, MirroredParams, decode_value};
+use http::header::AsHeaderName;
+use http::{HeaderMap, HeaderName};
+use mpe_mcp_protocol::header::{
+    MCP_METHOD, MCP_NAME, MCP_PARAM_PREFIX, MCP_PROTOCOL_VERSION, MirroredParams, decode_value,
+};
 use mpe_mcp_protocol::jsonrpc::code;
 use serde_json::value::RawValue;
 
 use super::rpc::Refusal;
+
+/// The revision of a request, read once for all requests as a name.
+pub(crate) const PROTOCOL_VERSION: HeaderName = HeaderName::from_static(MCP_PROTOCOL_VERSION);
+const METHOD: HeaderName = HeaderName::from_static(MCP_METHOD);
+const NAME: HeaderName = HeaderName::from_static(MCP_NAME);
 
 /// Checks `Mcp-Method`, and `Mcp-Name` where the method has a name.
 ///
 /// # Errors
 /// -32020 naming the header.
 pub(crate) fn check_standard(headers: &HeaderMap, method: &str, name: Option<&str>) -> Result<(), Refusal> {
-    let said = single(headers, MCP_METHOD)?.ok_or_else(|| missing("Mcp-Method"))?;
+    let said = single(headers, METHOD)?.ok_or_else(|| missing("Mcp-Method"))?;
     if said != method {
         return Err(differs("Mcp-Method"));
     }
     let Some(name) = name else { return Ok(()) };
-    let said = single(headers, MCP_NAME)?.ok_or_else(|| missing("Mcp-Name"))?;
-    match decode_value(&said) {
+    let said = single(headers, NAME)?.ok_or_else(|| missing("Mcp-Name"))?;
+    match decode_value(said) {
         Ok(said) if said == name => Ok(()),
         _ => Err(differs("Mcp-Name")),
     }
@@ -37,11 +45,10 @@ pub(crate) fn check_params(
         let header = format!("{MCP_PARAM_PREFIX}{}", param.header.to_ascii_lowercase());
         let value =
             param.find(arguments).map_err(|error| Refusal::new(code::INVALID_PARAMS, error.message))?;
-        match (value, single(headers, &header)?) {
+        match (value, single(headers, header.as_str())?) {
             (None, None) => {}
             (Some(_), None) => return Err(missing(&header)),
-            (Some(value), Some(said)) if decode_value(&said).is_ok_and(|said| param.agrees(&said, value)) => {
-            }
+            (Some(value), Some(said)) if decode_value(said).is_ok_and(|said| param.agrees(&said, value)) => {}
             _ => return Err(differs(&header)),
         }
     }
@@ -49,19 +56,23 @@ pub(crate) fn check_params(
 }
 
 /// The value of a header that may stand there once. Surrounding blanks do not count (RFC 9110 §5.5).
-pub(crate) fn single(headers: &HeaderMap, name: &str) -> Result<Option<String>, Refusal> {
-    let mut values = headers.get_all(name).iter();
+pub(crate) fn single(
+    headers: &HeaderMap,
+    name: impl AsHeaderName + AsRef<str> + Clone,
+) -> Result<Option<&str>, Refusal> {
+    let mut values = headers.get_all(name.clone()).iter();
     let Some(value) = values.next() else { return Ok(None) };
+    let refuse = |what: &str| {
+        let message = format!("the header {} {what}", name.as_ref());
+        Err(Refusal::new(code::HEADER_MISMATCH, message))
+    };
     if values.next().is_some() {
-        return Err(Refusal::new(
-            code::HEADER_MISMATCH,
-            format!("the header {name} stands there more than once"),
-        ));
+        return refuse("stands there more than once");
     }
     // Bytes beyond ASCII are no field value MCP allows; they are encoded there.
     match std::str::from_utf8(value.as_bytes()) {
-        Ok(text) => Ok(Some(text.trim_matches([' ', '\t']).to_owned())),
-        Err(_) => Err(Refusal::new(code::HEADER_MISMATCH, format!("the header {name} is malformed"))),
+        Ok(text) => Ok(Some(text.trim_matches([' ', '\t']))),
+        Err(_) => refuse("is malformed"),
     }
 }
 

@@ -24,7 +24,6 @@ pub(crate) mod url;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, header};
-use mpe_mcp_protocol::header::MCP_PROTOCOL_VERSION;
 use mpe_mcp_protocol::jsonrpc::{DecodeErrorKind, Message, Request, code};
 use mpe_mcp_protocol::meta::key;
 use mpe_mcp_protocol::version::{Era, ProtocolVersion};
@@ -83,10 +82,19 @@ async fn post(mut inbound: Inbound) -> http::Response<Body> {
 }
 
 async fn answer_request(inbound: Inbound, request: Request) -> http::Response<Body> {
-    match era_of(&request, &inbound.parts.headers) {
-        Reading::Handshake => legacy::initialize(&inbound, &request),
-        Reading::Legacy => legacy::request(inbound, request).await,
-        Reading::Modern => modern::request(inbound, request).await,
+    let prepared = {
+        // Taken apart once, for the decision and for the modern era.
+        let params = Members::of_params(request.params.as_deref());
+        let meta = params.as_ref().and_then(|params| params.get("_meta")).and_then(Members::of);
+        match era_of(&request.method, meta.as_ref(), &inbound.parts.headers) {
+            Reading::Handshake => return legacy::initialize(&inbound, &request),
+            Reading::Legacy => None,
+            Reading::Modern => Some(modern::prepare(&inbound, &request, params, &meta.unwrap_or_default())),
+        }
+    };
+    match prepared {
+        None => legacy::request(inbound, request).await,
+        Some(prepared) => modern::answer(inbound, request.id, prepared).await,
     }
 }
 
@@ -104,17 +112,15 @@ fn parse(bytes: &Bytes) -> Result<Message, Box<http::Response<Body>>> {
     })
 }
 
-/// Decides the era of a request that is no array; the first rule that fits counts.
-fn era_of(request: &Request, headers: &HeaderMap) -> Reading {
-    let meta = request.params.as_deref().and_then(Members::of);
-    let meta = meta.as_ref().and_then(|params| params.get("_meta")).and_then(Members::of);
+/// Decides the era of a request that is no array, by its `_meta` among others; the first rule that fits counts.
+fn era_of(method: &str, meta: Option<&Members<'_>>, headers: &HeaderMap) -> Reading {
     if meta.is_some_and(|meta| meta.get(key::PROTOCOL_VERSION).is_some()) {
         return Reading::Modern;
     }
-    if request.method == "initialize" {
+    if method == "initialize" {
         return Reading::Handshake;
     }
-    let said = headers.get(MCP_PROTOCOL_VERSION).map(|value| value.to_str().unwrap_or_default().trim());
+    let said = headers.get(headers::PROTOCOL_VERSION).map(|value| value.to_str().unwrap_or_default().trim());
     match said.map(ProtocolVersion::parse) {
         None => Reading::Legacy,
         Some(Some(version)) if version.era() == Era::Legacy => Reading::Legacy,

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use http::StatusCode;
-use mpe_mcp_protocol::header::{MCP_PROTOCOL_VERSION, named_member};
-use mpe_mcp_protocol::jsonrpc::{Request, code};
+use mpe_mcp_protocol::header::named_member;
+use mpe_mcp_protocol::jsonrpc::{Id, Request, code};
 use mpe_mcp_protocol::meta::key;
 use mpe_mcp_protocol::version::{Era, ProtocolVersion};
 use serde_json::value::RawValue;
@@ -17,7 +17,7 @@ use super::rpc::{Answer, Refusal};
 use super::{headers, passing_meta, reads_streams};
 use crate::Body;
 use crate::carrier::Carrier;
-use crate::json::{Members, ObjectWriter, raw_value};
+use crate::json::{Members, ObjectWriter, is_object, raw_value};
 use crate::service::Inbound;
 
 /// The methods of this era.
@@ -54,10 +54,13 @@ struct Checked<'a> {
     meta: &'a Members<'a>,
 }
 
-/// Answers a modern request.
-pub(crate) async fn request(inbound: Inbound, request: Request) -> http::Response<Body> {
-    let id = request.id.clone();
-    let prepared = match prepare(&inbound, &request) {
+/// Answers a modern request, given what it came to.
+pub(crate) async fn answer(
+    inbound: Inbound,
+    id: Id,
+    prepared: Result<Prepared, Refusal>,
+) -> http::Response<Body> {
+    let prepared = match prepared {
         Ok(prepared) => prepared,
         Err(refusal) => return refusal.into_response(Some(&id)),
     };
@@ -69,20 +72,27 @@ pub(crate) async fn request(inbound: Inbound, request: Request) -> http::Respons
 }
 
 /// What a request came to once it was read.
-enum Prepared {
+pub(crate) enum Prepared {
     Answer(Answer),
     Call(Box<Caller>, Operation),
     Listen(Interest),
 }
 
-fn prepare(inbound: &Inbound, request: &Request) -> Result<Prepared, Refusal> {
-    let params =
-        Members::of_params(request.params.as_deref()).ok_or_else(|| invalid("params is no object"))?;
+/// Reads a request whose parameters have been taken apart; `None`: they are no object.
+///
+/// # Errors
+/// Whatever is wrong with it, in the order that decides which error wins.
+pub(crate) fn prepare(
+    inbound: &Inbound,
+    request: &Request,
+    params: Option<Members<'_>>,
+    meta: &Members<'_>,
+) -> Result<Prepared, Refusal> {
+    let params = params.ok_or_else(|| invalid("params is no object"))?;
     if let Some(name) = params.repeated() {
         return Err(invalid(format!("params.{name} stands there more than once")));
     }
-    let meta = params.get("_meta").and_then(Members::of).unwrap_or_default();
-    let checked = check(inbound, request, &params, &meta)?;
+    let checked = check(inbound, request, &params, meta)?;
     match checked.method {
         Method::CallTool => call_tool(inbound, request, &checked),
         Method::Discover => Ok(Prepared::Answer(discover(inbound))),
@@ -113,15 +123,16 @@ fn check<'a>(
     meta: &'a Members<'a>,
 ) -> Result<Checked<'a>, Refusal> {
     let compares = inbound.carrier != Some(Carrier::Message);
-    let said = headers::single(&inbound.parts.headers, MCP_PROTOCOL_VERSION)?;
-    if compares && said.is_none() && meta.string(key::PROTOCOL_VERSION).as_deref().is_none_or(is_modern) {
+    let said = headers::single(&inbound.parts.headers, headers::PROTOCOL_VERSION)?;
+    let version = meta.text(key::PROTOCOL_VERSION);
+    if compares && said.is_none() && version.as_deref().is_none_or(is_modern) {
         let message = "the header MCP-Protocol-Version is missing";
         return Err(Refusal::new(code::HEADER_MISMATCH, message));
     }
-    let Some(version) = meta.string(key::PROTOCOL_VERSION) else {
+    let Some(version) = version else {
         return Err(missing_meta(key::PROTOCOL_VERSION));
     };
-    if meta.get(key::CLIENT_CAPABILITIES).and_then(Members::of).is_none() {
+    if !meta.get(key::CLIENT_CAPABILITIES).is_some_and(is_object) {
         return Err(missing_meta(key::CLIENT_CAPABILITIES));
     }
     if compares && said.is_some_and(|said| said != version) {
@@ -132,7 +143,7 @@ fn check<'a>(
     let method = Method::parse(&request.method, inbound.view.lists.offers());
     // Legacy revisions do not know these headers; who writes one into `_meta` is served without them.
     if compares && version.era() == Era::Modern {
-        let name = named_member(&request.method).and_then(|member| params.string(member));
+        let name = named_member(&request.method).and_then(|member| params.text(member));
         headers::check_standard(&inbound.parts.headers, &request.method, name.as_deref())?;
     }
     let method = method.ok_or_else(|| {
@@ -166,7 +177,7 @@ fn caller(inbound: &Inbound, request: &Request, checked: &Checked<'_>) -> Result
         }
     };
     let input_responses = checked.params.get("inputResponses");
-    if input_responses.is_some_and(|responses| Members::of(responses).is_none()) {
+    if input_responses.is_some_and(|responses| !is_object(responses)) {
         return Err(invalid("params.inputResponses is no object"));
     }
     let request_state = match checked.params.get("requestState") {
@@ -218,7 +229,7 @@ pub(super) fn progress_token(meta: &Members<'_>) -> Result<Option<Box<RawValue>>
 pub(super) fn arguments(params: &Members<'_>) -> Result<Box<RawValue>, Refusal> {
     match params.get("arguments") {
         None => Ok(raw_value(b"{}".to_vec())),
-        Some(arguments) if Members::of(arguments).is_some() => Ok(arguments.to_owned()),
+        Some(arguments) if is_object(arguments) => Ok(arguments.to_owned()),
         Some(_) => Err(invalid("params.arguments is no object")),
     }
 }

@@ -220,13 +220,39 @@ pub(crate) fn modern_result(
     server_info: &str,
     extra: &[(&str, &str)],
 ) -> Result<Vec<Bytes>, Refusal> {
+    modern_result_of(result, None, server_info, extra)
+}
+
+/// What is known of a result, an object, without reading it again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Known {
+    /// `resultType` is there.
+    pub(crate) is_typed: bool,
+    /// `_meta` is there.
+    pub(crate) has_meta: bool,
+}
+
+/// As [`modern_result`]; what is `known` of the result need not be found out.
+///
+/// # Errors
+/// As [`modern_result`].
+pub(crate) fn modern_result_of(
+    result: Box<RawValue>,
+    known: Option<Known>,
+    server_info: &str,
+    extra: &[(&str, &str)],
+) -> Result<Vec<Bytes>, Refusal> {
+    if let Some(Known { is_typed, has_meta: false }) = known
+        && extra.is_empty()
+    {
+        return Ok(wrapped_result(result, is_typed, server_info));
+    }
     let Some(members) = Members::of(&result) else {
         return Err(Refusal::new(code::INTERNAL_ERROR, "the upstream's result is no object"));
     };
     let typed = members.get("resultType").is_some();
     if members.get("_meta").is_none() && extra.is_empty() {
-        let is_empty = members.is_empty();
-        return Ok(wrapped_result(result, typed, is_empty, server_info));
+        return Ok(wrapped_result(result, typed, server_info));
     }
     let mut writer = ObjectWriter::with_capacity(result.get().len() + server_info.len() + 128);
     if !typed {
@@ -251,10 +277,10 @@ pub(crate) fn modern_result(
 }
 
 /// A result without `_meta` between what we add to it: its own bytes are handed on, not copied.
-fn wrapped_result(result: Box<RawValue>, typed: bool, is_empty: bool, server_info: &str) -> Vec<Bytes> {
+fn wrapped_result(result: Box<RawValue>, typed: bool, server_info: &str) -> Vec<Bytes> {
     let bytes = owned_bytes(result);
     let inside = bytes.slice(1..bytes.len() - 1);
-    let comma = if is_empty { "" } else { "," };
+    let comma = if inside.trim_ascii().is_empty() { "" } else { "," };
     let head = if typed { "{" } else { "{\"resultType\":\"complete\"," };
     let tail = format!("{comma}\"_meta\":{{\"{SERVER_INFO}\":{server_info}}}}}");
     vec![Bytes::from_static(head.as_bytes()), inside, Bytes::from(tail)]

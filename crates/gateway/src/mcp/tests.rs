@@ -1,13 +1,8 @@
 use http::HeaderMap;
-use mpe_mcp_protocol::jsonrpc::{Id, Request};
 use serde_json::value::RawValue;
 
 use super::{Reading, accepts_streams, era_of};
-
-fn request(method: &str, params: &str) -> Request {
-    let params = Some(RawValue::from_string(params.to_owned()).unwrap());
-    Request { id: Id::Integer(1), method: method.to_owned(), params }
-}
+use crate::json::Members;
 
 fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
     pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
@@ -28,7 +23,10 @@ fn the_first_rule_that_fits_decides_the_era() {
     ] {
         let headers =
             version.map(|version| headers(&[("mcp-protocol-version", version)])).unwrap_or_default();
-        assert_eq!(era_of(&request(method, params), &headers), expected, "{method} {params} {version:?}");
+        let params = RawValue::from_string(params.to_owned()).unwrap();
+        let meta = Members::of(&params).unwrap().get("_meta").and_then(Members::of);
+        let reading = era_of(method, meta.as_ref(), &headers);
+        assert_eq!(reading, expected, "{method} {params} {version:?}");
     }
 }
 

@@ -152,6 +152,7 @@ fn call(context: CallContext) -> UpstreamRequest {
     UpstreamRequest {
         method: Cow::Borrowed("tools/call"),
         params: Some(raw(r#"{"name":"get_user","arguments":{"n": 12345678901234567890123}}"#)),
+        name: None,
         mirrored: Vec::new(),
         context: Arc::new(context),
         deadline: soon(),

@@ -1,11 +1,14 @@
 //! One message, borrowed: what the hot path reads of it.
 
 use std::borrow::Cow;
+use std::fmt;
 
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::{DecodeError, DecodeErrorKind, ErrorObject, Id, Message, Notification, Request, Response};
-use crate::object::{MAX_DEPTH, Object, is_deeper_than, kind_of, string_of};
+use crate::object::{Key, MAX_DEPTH, MAX_MEMBERS, is_deeper_than, kind_of, string_of};
 
 /// One JSON-RPC message that borrows everything but its id from the bytes it was read from.
 #[derive(Clone, Debug)]
@@ -47,35 +50,32 @@ impl<'a> Envelope<'a> {
         if is_deeper_than(bytes, MAX_DEPTH) {
             return Err(fail(DecodeErrorKind::TooLarge, format!("nested deeper than {MAX_DEPTH} levels")));
         }
-        let object = match Object::parse_any(text) {
-            Ok(object) => object,
-            Err(error) if error.kind == DecodeErrorKind::Parse => return Err(error),
-            Err(_) => return Err(no_object(text)),
-        };
-        Self::of(&object)
+        match Parts::read(text) {
+            Ok(parts) => Self::of(&parts),
+            Err(error) if error.kind == DecodeErrorKind::Parse => Err(error),
+            Err(_) => Err(no_object(text)),
+        }
     }
 
-    fn of(object: &Object<'a>) -> Result<Self, DecodeError> {
-        let id = read_id(object);
+    fn of(parts: &Parts<'a>) -> Result<Self, DecodeError> {
+        let id = read_id(parts.id);
         // Whatever else is wrong, the sender learns which of its requests it was about.
         let refuse = |message: String| {
             let readable = id.as_ref().ok().and_then(Clone::clone);
             fail(DecodeErrorKind::InvalidRequest, message).about(readable)
         };
-        // Each of ours by itself: a stranger that stands there twice must not hide it.
-        let is_repeated = |name: &&str| object.iter().filter(|(member, _)| member == name).count() > 1;
-        if let Some(name) = MEMBERS.into_iter().find(is_repeated) {
+        if let Some(name) = parts.repeated {
             return Err(fail(DecodeErrorKind::InvalidRequest, format!("member {name:?} stands there twice"))
                 .about(if name == "id" { None } else { id.ok().flatten() }));
         }
-        if object.get("jsonrpc").and_then(string_of).as_deref() != Some("2.0") {
+        if parts.jsonrpc.and_then(string_of).as_deref() != Some("2.0") {
             return Err(refuse("\"jsonrpc\" must be \"2.0\"".to_owned()));
         }
-        let (result, error) = (object.get("result"), object.get("error"));
-        let Some(method) = object.get("method") else {
+        let (result, error) = (parts.result, parts.error);
+        let Some(method) = parts.method else {
             return match (result, error) {
                 (Some(result), None) => Self::success(id, result),
-                (None, Some(error)) => Self::failure(object, id, error),
+                (None, Some(error)) => Self::failure(parts, id, error),
                 (Some(_), Some(_)) => {
                     Err(refuse("a response has \"result\" or \"error\", not both".to_owned()))
                 }
@@ -89,7 +89,7 @@ impl<'a> Envelope<'a> {
             return Err(refuse(format!("\"method\" must be a string, found {}", kind_of(method.get()))));
         };
         // Some clients write `"params": null` for none.
-        let params = object.present("params");
+        let params = parts.params.filter(|params| params.get() != "null");
         if let Some(params) = params.filter(|params| !params.get().starts_with('{')) {
             return Err(refuse(format!("\"params\" must be an object, found {}", kind_of(params.get()))));
         }
@@ -107,12 +107,12 @@ impl<'a> Envelope<'a> {
     }
 
     fn failure(
-        object: &Object<'a>,
+        parts: &Parts<'a>,
         id: Result<Option<Id>, DecodeError>,
         error: &'a RawValue,
     ) -> Result<Self, DecodeError> {
         // JSON-RPC 2.0 §5: an error about a request whose id could not be read has a null id.
-        let id = if object.get("id").is_some_and(|id| id.get() == "null") { None } else { id? };
+        let id = if parts.id.is_some_and(|id| id.get() == "null") { None } else { id? };
         match ErrorObject::parse(error) {
             Ok(error) => Ok(Self::Response { id, outcome: Err(error) }),
             Err(error) => Err(error.about(id)),
@@ -145,11 +145,83 @@ impl<'a> Envelope<'a> {
     }
 }
 
-/// The members that JSON-RPC 2.0 defines.
-const MEMBERS: [&str; 6] = ["jsonrpc", "id", "method", "params", "result", "error"];
+/// The members that JSON-RPC 2.0 defines, unread. What others there are is passed over.
+#[derive(Default)]
+struct Parts<'a> {
+    jsonrpc: Option<&'a RawValue>,
+    id: Option<&'a RawValue>,
+    method: Option<&'a RawValue>,
+    params: Option<&'a RawValue>,
+    result: Option<&'a RawValue>,
+    error: Option<&'a RawValue>,
+    /// One of them that stands there twice.
+    repeated: Option<&'static str>,
+}
 
-fn read_id(object: &Object<'_>) -> Result<Option<Id>, DecodeError> {
-    let Some(raw) = object.get("id") else { return Ok(None) };
+impl<'a> Parts<'a> {
+    /// # Errors
+    /// [`DecodeErrorKind::InvalidShape`] when it is no object, [`DecodeErrorKind::Parse`] when it is not JSON.
+    fn read(text: &'a str) -> Result<Self, DecodeError> {
+        if !text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{') {
+            return Err(fail(
+                DecodeErrorKind::InvalidShape,
+                format!("expected an object, found {}", kind_of(text)),
+            ));
+        }
+        serde_json::from_str(text).map_err(|error| fail(DecodeErrorKind::Parse, error.to_string()))
+    }
+
+    /// Where the value of that member belongs.
+    fn place(&mut self, name: &str) -> Option<(&'static str, &mut Option<&'a RawValue>)> {
+        Some(match name {
+            "jsonrpc" => ("jsonrpc", &mut self.jsonrpc),
+            "id" => ("id", &mut self.id),
+            "method" => ("method", &mut self.method),
+            "params" => ("params", &mut self.params),
+            "result" => ("result", &mut self.result),
+            "error" => ("error", &mut self.error),
+            _ => return None,
+        })
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Parts<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+
+        impl<'de> Visitor<'de> for Members {
+            type Value = Parts<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut parts = Parts::default();
+                let mut n_members = 0;
+                while let Some(Key(name)) = map.next_key()? {
+                    n_members += 1;
+                    if n_members > MAX_MEMBERS {
+                        return Err(serde::de::Error::custom(format_args!(
+                            "more than {MAX_MEMBERS} members in one object"
+                        )));
+                    }
+                    let value = map.next_value::<&'de RawValue>()?;
+                    let Some((name, place)) = parts.place(&name) else { continue };
+                    if place.replace(value).is_some() {
+                        parts.repeated = Some(name);
+                    }
+                }
+                Ok(parts)
+            }
+        }
+
+        deserializer.deserialize_map(Members)
+    }
+}
+
+fn read_id(id: Option<&RawValue>) -> Result<Option<Id>, DecodeError> {
+    let Some(raw) = id else { return Ok(None) };
     let text = raw.get();
     if let Some(id) = string_of(raw) {
         return Ok(Some(Id::String(id.into_owned())));

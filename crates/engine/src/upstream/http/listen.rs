@@ -216,6 +216,7 @@ impl Round {
         let request = UpstreamRequest {
             method: "subscriptions/listen".into(),
             params: Some(raw_of(&json!({ "notifications": filter }))),
+            name: None,
             mirrored: Vec::new(),
             context: Arc::new(CallContext::default()),
             deadline,

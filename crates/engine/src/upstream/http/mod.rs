@@ -482,6 +482,7 @@ fn discovery_request(deadline: Instant) -> UpstreamRequest {
     UpstreamRequest {
         method: "server/discover".into(),
         params: None,
+        name: None,
         mirrored: Vec::new(),
         context: Arc::new(CallContext::default()),
         deadline,

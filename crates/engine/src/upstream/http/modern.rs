@@ -1,5 +1,7 @@
 //! Requests in the modern era: no session, everything in the request itself.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Request, StatusCode};
@@ -16,6 +18,10 @@ use super::pump::{End, NoAnswers, Outcome, pump};
 use super::wire::Answer;
 use super::{Inner, Told};
 use crate::CallErrorKind;
+
+const METHOD: HeaderName = HeaderName::from_static(MCP_METHOD);
+const NAME: HeaderName = HeaderName::from_static(MCP_NAME);
+const PROTOCOL_VERSION: HeaderName = HeaderName::from_static(MCP_PROTOCOL_VERSION);
 
 /// Sends one request and reads its reply. Dropping the future closes the stream, which cancels the request.
 pub(super) async fn request(
@@ -134,16 +140,15 @@ fn add_headers(
     version: ProtocolVersion,
     request: &UpstreamRequest,
 ) -> Result<(), UpstreamError> {
-    headers.insert(MCP_PROTOCOL_VERSION, HeaderValue::from_static(version.as_str()));
-    headers.insert(MCP_METHOD, value(&request.method)?);
-    if let Some(member) = named_member(&request.method)
-        && let Some(params) = request.params.as_deref()
-    {
-        let named = Object::parse(params).and_then(|params| params.string(member));
-        let named = named.map_err(|error| unsendable(format!("params: {error}")))?;
-        if let Some(name) = named {
-            headers.insert(MCP_NAME, value(&name)?);
-        }
+    headers.insert(PROTOCOL_VERSION, HeaderValue::from_static(version.as_str()));
+    let method = match request.method {
+        // One of our own.
+        Cow::Borrowed(method) => HeaderValue::from_static(method),
+        Cow::Owned(ref method) => value(method)?,
+    };
+    headers.insert(METHOD, method);
+    if let Some(name) = named(request)? {
+        headers.insert(NAME, value(&name)?);
     }
     for (name, text) in &request.mirrored {
         let name = HeaderName::from_bytes(format!("{MCP_PARAM_PREFIX}{name}").as_bytes())
@@ -154,6 +159,17 @@ fn add_headers(
         headers.insert(name, value);
     }
     Ok(())
+}
+
+/// What `Mcp-Name` says.
+fn named(request: &UpstreamRequest) -> Result<Option<Cow<'_, str>>, UpstreamError> {
+    let Some(member) = named_member(&request.method) else { return Ok(None) };
+    if let Some(name) = &request.name {
+        return Ok(Some(Cow::Borrowed(name)));
+    }
+    let Some(params) = request.params.as_deref() else { return Ok(None) };
+    let named = Object::parse(params).and_then(|params| params.string(member));
+    named.map_err(|error| unsendable(format!("params: {error}")))
 }
 
 fn value(text: &str) -> Result<HeaderValue, UpstreamError> {

@@ -114,7 +114,13 @@ impl Messages {
     }
 
     fn push(&mut self, chunk: Bytes) -> Result<(), UpstreamError> {
+        let is_all = self.body.as_ref().is_none_or(http_body::Body::is_end_stream);
         match &mut self.format {
+            // Most answers are one value in one piece: that is handed on, not copied.
+            Format::Json(splitter) if is_all && splitter.is_empty() && is_one_object(&chunk) => {
+                self.ready.push_back(chunk);
+                Ok(())
+            }
             Format::Events(decoder) => {
                 decoder.push(&chunk).map_err(|error| UpstreamError::protocol(error.to_string()))
             }
@@ -164,19 +170,26 @@ fn elements(array: &Bytes) -> Vec<Bytes> {
     )
 }
 
+/// Whether `text` is one object from its first byte to its last, as far as quotes and brackets tell.
+fn is_one_object(text: &[u8]) -> bool {
+    let mut splitter = Scan::default();
+    text.first() == Some(&b'{') && splitter.end_of_value(text) == Some(text.len())
+}
+
 /// Cuts a stream of JSON values apart without parsing them.
 #[derive(Debug, Default)]
 struct Splitter {
     buffer: BytesMut,
-    scanned: usize,
-    depth: usize,
-    in_string: bool,
-    escaped: bool,
+    scan: Scan,
 }
 
 impl Splitter {
     fn with_capacity(capacity: usize) -> Self {
-        Self { buffer: BytesMut::with_capacity(capacity), ..Self::default() }
+        Self { buffer: BytesMut::with_capacity(capacity), scan: Scan::default() }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.buffer.is_empty()
     }
 
     fn push(&mut self, chunk: &[u8]) -> Result<(), UpstreamError> {
@@ -189,57 +202,11 @@ impl Splitter {
 
     /// The next complete object or array.
     fn next(&mut self) -> Option<Bytes> {
-        loop {
-            if self.in_string {
-                self.leave_string()?;
-            }
-            let at = self.buffer[self.scanned..].iter().position(|byte| b"\"{[}]".contains(byte));
-            let Some(at) = at else {
-                self.scanned = self.buffer.len();
-                return None;
-            };
-            let byte = self.buffer[self.scanned + at];
-            self.scanned += at + 1;
-            match byte {
-                b'"' => self.in_string = true,
-                b'{' | b'[' => self.depth += 1,
-                _ => {
-                    self.depth = self.depth.saturating_sub(1);
-                    if self.depth == 0 {
-                        return Some(self.cut());
-                    }
-                }
-            }
-        }
-    }
-
-    /// Goes on to the end of the string; `None` when it has not come yet.
-    fn leave_string(&mut self) -> Option<()> {
-        loop {
-            if self.escaped && self.scanned < self.buffer.len() {
-                self.escaped = false;
-                self.scanned += 1;
-            }
-            // Strings are most of a large message, and nothing in them matters but these two.
-            let Some(at) = memchr::memchr2(b'"', b'\\', &self.buffer[self.scanned..]) else {
-                self.scanned = self.buffer.len();
-                return None;
-            };
-            let byte = self.buffer[self.scanned + at];
-            self.scanned += at + 1;
-            if byte == b'"' {
-                self.in_string = false;
-                return Some(());
-            }
-            self.escaped = true;
-        }
-    }
-
-    fn cut(&mut self) -> Bytes {
-        let value = self.buffer.split_to(self.scanned).freeze();
-        self.scanned = 0;
+        let end = self.scan.end_of_value(&self.buffer)?;
+        self.scan = Scan::default();
+        let value = self.buffer.split_to(end).freeze();
         let start = value.iter().position(|byte| !byte.is_ascii_whitespace()).unwrap_or(0);
-        value.slice(start..)
+        Some(value.slice(start..))
     }
 
     /// What is left at the end: nothing, or something that is no complete value.
@@ -249,9 +216,81 @@ impl Splitter {
     }
 }
 
+/// How far a text has been looked through for the end of its first value.
+#[derive(Debug, Default)]
+struct Scan {
+    scanned: usize,
+    depth: usize,
+    in_string: bool,
+    escaped: bool,
+}
+
+impl Scan {
+    /// Where the first object or array ends; `None` when its end has not come yet. `text` is what was given before, and
+    /// what has come since.
+    fn end_of_value(&mut self, text: &[u8]) -> Option<usize> {
+        loop {
+            if self.in_string {
+                self.leave_string(text)?;
+            }
+            let at = text[self.scanned..].iter().position(|byte| IS_STRUCTURE[usize::from(*byte)]);
+            let Some(at) = at else {
+                self.scanned = text.len();
+                return None;
+            };
+            let byte = text[self.scanned + at];
+            self.scanned += at + 1;
+            match byte {
+                b'"' => self.in_string = true,
+                b'{' | b'[' => self.depth += 1,
+                _ => {
+                    self.depth = self.depth.saturating_sub(1);
+                    if self.depth == 0 {
+                        return Some(self.scanned);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Goes on to the end of the string; `None` when it has not come yet.
+    fn leave_string(&mut self, text: &[u8]) -> Option<()> {
+        loop {
+            if self.escaped && self.scanned < text.len() {
+                self.escaped = false;
+                self.scanned += 1;
+            }
+            // Strings are most of a large message, and nothing in them matters but these two.
+            let Some(at) = memchr::memchr2(b'"', b'\\', &text[self.scanned..]) else {
+                self.scanned = text.len();
+                return None;
+            };
+            let byte = text[self.scanned + at];
+            self.scanned += at + 1;
+            if byte == b'"' {
+                self.in_string = false;
+                return Some(());
+            }
+            self.escaped = true;
+        }
+    }
+}
+
+/// The bytes that say where strings and values begin and end.
+const IS_STRUCTURE: [bool; 256] = {
+    let mut table = [false; 256];
+    let bytes = b"\"{[}]";
+    let mut n = 0;
+    while n < bytes.len() {
+        table[bytes[n] as usize] = true;
+        n += 1;
+    }
+    table
+};
+
 #[cfg(test)]
 mod tests {
-    use super::{Splitter, elements};
+    use super::{Splitter, elements, is_one_object};
 
     fn split(chunks: &[&str]) -> Vec<String> {
         let mut splitter = Splitter::default();
@@ -273,6 +312,16 @@ mod tests {
         assert_eq!(split(&[text]), expected);
         for cut in 0..text.len() {
             assert_eq!(split(&[&text[..cut], &text[cut..]]), expected, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn one_object_is_told_from_several_and_from_a_part() {
+        for text in ["{}", r#"{"a":"}\"{","b":[{}]}"#] {
+            assert!(is_one_object(text.as_bytes()), "{text}");
+        }
+        for text in ["", "[]", "{}{}", "{} ", " {}", "{\"a\":{}", "{\"a}", "}"] {
+            assert!(!is_one_object(text.as_bytes()), "{text}");
         }
     }
 

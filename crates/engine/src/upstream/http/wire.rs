@@ -24,6 +24,8 @@ pub(super) struct Wire {
     origin: Origin,
     uri: Uri,
     headers: HeaderMap,
+    /// The same with what every POST says beside.
+    post_headers: HeaderMap,
     /// Who gets tokens for this server, if somebody does.
     authorizer: Option<Arc<Authorizer>>,
 }
@@ -57,9 +59,12 @@ impl Wire {
             value.set_sensitive(true);
             map.insert(name.clone(), value);
         }
+        let mut post_headers = map.clone();
+        post_headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        post_headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
         let authorizer =
             authorization.map(|how| Arc::new(Authorizer::new(pool.clone(), url.clone(), how.clone())));
-        Ok(Self { pool, origin, uri: url.clone(), headers: map, authorizer })
+        Ok(Self { pool, origin, uri: url.clone(), headers: map, post_headers, authorizer })
     }
 
     /// The URL.
@@ -74,35 +79,33 @@ impl Wire {
             origin: self.origin.clone(),
             uri,
             headers: self.headers.clone(),
+            post_headers: self.post_headers.clone(),
             authorizer: self.authorizer.clone(),
         }
     }
 
     /// A POST of one message.
     pub(super) fn post(&self, message: Vec<u8>) -> Request<Bytes> {
-        let mut request = self.request(Method::POST, message.into());
-        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
-        request
+        self.request(Method::POST, &self.post_headers, message.into())
     }
 
     /// A GET of an event stream.
     pub(super) fn get(&self) -> Request<Bytes> {
-        let mut request = self.request(Method::GET, Bytes::new());
+        let mut request = self.request(Method::GET, &self.headers, Bytes::new());
         request.headers_mut().insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
         request
     }
 
     /// A DELETE of a session.
     pub(super) fn delete(&self) -> Request<Bytes> {
-        self.request(Method::DELETE, Bytes::new())
+        self.request(Method::DELETE, &self.headers, Bytes::new())
     }
 
-    fn request(&self, method: Method, body: Bytes) -> Request<Bytes> {
+    fn request(&self, method: Method, headers: &HeaderMap, body: Bytes) -> Request<Bytes> {
         let mut request = Request::new(body);
         *request.method_mut() = method;
         *request.uri_mut() = self.uri.clone();
-        *request.headers_mut() = self.headers.clone();
+        *request.headers_mut() = headers.clone();
         request
     }
 

@@ -58,6 +58,7 @@ async fn arm_modern(
     let request = UpstreamRequest {
         method: "subscriptions/listen".into(),
         params: Some(raw_of(&json!({ "notifications": filter }))),
+        name: None,
         mirrored: Vec::new(),
         context: Arc::new(CallContext::default()),
         deadline,

@@ -620,6 +620,7 @@ impl Inner {
         let request = UpstreamRequest {
             method: "server/discover".into(),
             params: None,
+            name: None,
             mirrored: Vec::new(),
             context: Arc::new(CallContext::default()),
             deadline,
