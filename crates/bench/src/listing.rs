@@ -121,7 +121,7 @@ fn shape(n_tools: usize) -> Shape {
     let headers =
         vec![("mcp-protocol-version", message::MODERN.to_owned()), ("mcp-method", "tools/list".to_owned())];
     let expect = format!(r#""name":"tool_{}""#, n_tools - 1);
-    Shape { path: "/mcp".to_owned(), headers, body, expect }
+    Shape { path: "/mcp".to_owned(), accept: load::MCP, headers, body, expect }
 }
 
 /// One answer's bytes.

@@ -29,11 +29,18 @@ pub enum Front {
     H2c,
 }
 
+/// What an MCP client accepts.
+pub const MCP: &str = "application/json, text/event-stream";
+/// What a client of a JSON API accepts.
+pub const JSON: &str = "application/json";
+
 /// What one request looks like, and what its answer must contain.
 #[derive(Clone, Debug)]
 pub struct Shape {
     /// Path and query.
     pub path: String,
+    /// What the answer may be.
+    pub accept: &'static str,
     /// Headers beside `content-type` and `accept`.
     pub headers: Vec<(&'static str, String)>,
     /// The body; `{id}` becomes the request's number.
@@ -234,9 +241,8 @@ async fn exchange(client: &Client, address: SocketAddr, shape: &Shape, id: u64) 
         Client::H1(_) => shape.path.clone(),
         Client::H2(_) => format!("http://{address}{}", shape.path),
     };
-    let mut request = Request::post(uri)
-        .header("content-type", "application/json")
-        .header("accept", "application/json, text/event-stream");
+    let mut request =
+        Request::post(uri).header("content-type", "application/json").header("accept", shape.accept);
     if matches!(client, Client::H1(_)) {
         request = request.header("host", address.to_string());
     }

@@ -175,6 +175,7 @@ fn call(tool: &str) -> Shape {
     let arguments = r#"{"text":"hello","n":7}"#;
     Shape {
         path: format!("/tools/{tool}"),
+        accept: load::JSON,
         headers: Vec::new(),
         body: arguments.to_owned(),
         expect: "xxxx".to_owned(),

@@ -10,7 +10,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde::Deserialize;
 use tokio::net::TcpStream;
 
-use crate::load::Shape;
+use crate::load::{self, Shape};
 use crate::message;
 
 /// The era the load speaks.
@@ -174,11 +174,23 @@ impl Scenario {
                 }
             }
         }
-        Ok(Shape { path: "/mcp".to_owned(), headers, body, expect: self.expect.to_owned() })
+        Ok(Shape {
+            path: "/mcp".to_owned(),
+            accept: load::MCP,
+            headers,
+            body,
+            expect: self.expect.to_owned(),
+        })
     }
 
     fn plain(&self, path: &str, body: String) -> Shape {
-        Shape { path: path.to_owned(), headers: Vec::new(), body, expect: self.expect.to_owned() }
+        Shape {
+            path: path.to_owned(),
+            accept: load::JSON,
+            headers: Vec::new(),
+            body,
+            expect: self.expect.to_owned(),
+        }
     }
 }
 

@@ -1,17 +1,15 @@
 //! Reading and writing one level of JSON, everything below left as the bytes it came in.
 
 use std::borrow::Cow;
-use std::fmt;
 
 use bytes::Bytes;
-use mpe_mcp_protocol::object::string_of;
-use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
+use mpe_mcp_protocol::object::{Object, string_of};
 use serde_json::value::RawValue;
 
-/// The members of one JSON object in order; values are the sender's bytes.
+/// The members of one JSON object in order; values are the sender's bytes. Of a repeated one the last counts, as most
+/// parsers have it.
 #[derive(Debug, Default)]
-pub(crate) struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+pub(crate) struct Members<'a>(Object<'a>);
 
 /// Writes a JSON object member by member.
 pub(crate) struct ObjectWriter {
@@ -21,7 +19,7 @@ pub(crate) struct ObjectWriter {
 impl<'a> Members<'a> {
     /// The members of `raw`; `None` when it is no object.
     pub(crate) fn of(raw: &'a RawValue) -> Option<Self> {
-        if is_object(raw) { serde_json::from_str(raw.get()).ok() } else { None }
+        if is_object(raw) { Object::parse_any(raw.get()).ok().map(Self) } else { None }
     }
 
     /// The members of `params`, where absent params are an empty object.
@@ -30,12 +28,12 @@ impl<'a> Members<'a> {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
-        self.0.iter().map(|(key, value)| (key.as_ref(), *value))
+        self.0.iter()
     }
 
-    /// The value of a member; of a repeated one, the last, as most parsers do.
+    /// The value of a member.
     pub(crate) fn get(&self, key: &str) -> Option<&'a RawValue> {
-        self.0.iter().rev().find(|(name, _)| name == key).map(|(_, value)| *value)
+        self.0.last(key)
     }
 
     /// The value of a string member; `None` also for another type.
@@ -50,42 +48,7 @@ impl<'a> Members<'a> {
 
     /// The first name that stands there twice.
     pub(crate) fn repeated(&self) -> Option<&str> {
-        // Objects of the protocol have a handful of members.
-        if self.0.len() <= 16 {
-            return self.0.iter().enumerate().find_map(|(at, (name, _))| {
-                self.0[..at].iter().any(|(earlier, _)| earlier == name).then_some(name.as_ref())
-            });
-        }
-        let mut names: Vec<&str> = self.0.iter().map(|(name, _)| name.as_ref()).collect();
-        names.sort_unstable();
-        names.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visit<'a>(std::marker::PhantomData<&'a ()>);
-
-        impl<'de: 'a, 'a> Visitor<'de> for Visit<'a> {
-            type Value = Members<'a>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
-                #[derive(Deserialize)]
-                struct Key<'k>(#[serde(borrow)] Cow<'k, str>);
-
-                let mut members = Vec::with_capacity(6);
-                while let Some((Key(key), value)) = map.next_entry::<Key<'de>, &'de RawValue>()? {
-                    members.push((key, value));
-                }
-                Ok(Members(members))
-            }
-        }
-
-        deserializer.deserialize_map(Visit(std::marker::PhantomData))
+        self.0.repeated()
     }
 }
 

@@ -46,8 +46,11 @@ impl<'a> Object<'a> {
         Ok(object)
     }
 
-    /// Reads an object without looking for repeated members.
-    pub(crate) fn parse_any(text: &'a str) -> Result<Self, DecodeError> {
+    /// As [`Object::parse_text`], without looking for repeated members: for what is only shown, where nobody decides by it.
+    ///
+    /// # Errors
+    /// As [`Object::parse_text`], but for repeated members.
+    pub fn parse_any(text: &'a str) -> Result<Self, DecodeError> {
         if !text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{') {
             let message = format!("expected an object, found {}", kind_of(text));
             return Err(DecodeError { kind: DecodeErrorKind::InvalidShape, message, id: None });
@@ -60,7 +63,7 @@ impl<'a> Object<'a> {
     }
 
     /// The first member name that occurs twice.
-    pub(crate) fn repeated(&self) -> Option<&str> {
+    pub fn repeated(&self) -> Option<&str> {
         // Objects of the protocol have a handful of members; only a hostile or a data-like one is worth a set.
         if self.members.len() <= 32 {
             return self.members.iter().enumerate().find_map(|(at, (name, _))| {
@@ -74,6 +77,11 @@ impl<'a> Object<'a> {
     /// The member of that name.
     pub fn get(&self, name: &str) -> Option<&'a RawValue> {
         self.members.iter().find_map(|(member, value)| (member == name).then_some(*value))
+    }
+
+    /// The last member of that name: what most readers take of one that repeats.
+    pub fn last(&self, name: &str) -> Option<&'a RawValue> {
+        self.members.iter().rev().find_map(|(member, value)| (member == name).then_some(*value))
     }
 
     /// As [`Object::get`], with `null` read as absent.
@@ -213,11 +221,10 @@ pub(crate) fn kind_of(text: &str) -> &'static str {
 
 /// Whether `text` opens more than `limit` objects and arrays inside one another.
 ///
-/// Most messages have fewer brackets than the limit allows levels; counting those is one vectorized sweep. Only the
+/// Most messages have fewer brackets than the limit allows levels; finding those is one vectorized sweep. Only the
 /// others are walked.
 pub fn is_deeper_than(text: &[u8], limit: usize) -> bool {
-    let openers = text.iter().filter(|&&byte| byte == b'{' || byte == b'[').count();
-    if openers <= limit {
+    if memchr::memchr2_iter(b'{', b'[', text).nth(limit).is_none() {
         return false;
     }
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);

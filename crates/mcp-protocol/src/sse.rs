@@ -214,10 +214,19 @@ pub fn encode(out: &mut Vec<u8>, name: Option<&str>, id: Option<&str>, data: &[u
             out.push(b'\n');
         }
     }
-    for line in data.split(|&byte| byte == b'\n') {
+    out.reserve(data.len() + 16);
+    let mut rest = data;
+    loop {
+        let end = memchr::memchr(b'\n', rest);
         out.extend_from_slice(b"data: ");
-        out.extend(line.iter().filter(|&&byte| byte != b'\r'));
+        rest[..end.unwrap_or(rest.len())]
+            .split(|&byte| byte == b'\r')
+            .for_each(|part| out.extend_from_slice(part));
         out.push(b'\n');
+        match end {
+            Some(end) => rest = &rest[end + 1..],
+            None => break,
+        }
     }
     out.push(b'\n');
 }

@@ -328,7 +328,7 @@ fn object(
 
 /// A JSON string literal.
 pub(crate) fn quoted(text: &str) -> String {
-    Value::from(text).to_string()
+    serde_json::to_string(text).expect("a string is JSON")
 }
 
 /// The text itself, without surrounding white space, when it is JSON that can be read again.

@@ -1,6 +1,6 @@
 //! What a tool's result comes to when it is one value, for every face that shows one.
 
-use indexmap::IndexMap;
+use mpe_mcp_protocol::object::{Object, array_of, raw_of, string_of};
 use serde_json::value::RawValue;
 
 /// A `CallToolResult` as one value.
@@ -37,19 +37,19 @@ pub enum MediaContent {
     Text(String),
 }
 
-/// The members of a JSON object; of those that repeat, the last.
-type Members<'a> = IndexMap<String, &'a RawValue>;
-
 impl ResultValue {
     /// Reads a result. What is no JSON object stands for itself.
     pub fn of(result: &RawValue) -> Self {
         let Some(members) = members(result) else { return Self::Json(result.to_owned()) };
-        if let Some(structured) = members.get("structuredContent").filter(|raw| raw.get() != "null") {
+        if let Some(structured) = members.last("structuredContent").filter(|raw| raw.get() != "null") {
             return Self::Json((*structured).to_owned());
         }
-        let content = members.get("content").map_or("[]", |raw| raw.get());
-        let envelope = || raw(format!(r#"{{"content":{content}}}"#));
-        let blocks: Vec<&RawValue> = serde_json::from_str(content).unwrap_or_default();
+        let content = members.last("content");
+        let envelope = || {
+            let content = content.map_or("[]", RawValue::get);
+            RawValue::from_string(format!(r#"{{"content":{content}}}"#)).expect("put together from JSON")
+        };
+        let blocks = content.and_then(array_of).unwrap_or_default();
         let alone = match blocks[..] {
             [block] => members_of_block(block, envelope),
             _ => None,
@@ -62,7 +62,7 @@ impl ResultValue {
         match self {
             Self::Json(json) => json,
             Self::Media(media) => media.envelope,
-            Self::Text(text) => raw(crate::coerce::quoted(&text)),
+            Self::Text(text) => raw_of(&text),
         }
     }
 }
@@ -80,7 +80,7 @@ fn members_of_block(block: &RawValue, envelope: impl FnOnce() -> Box<RawValue>) 
             Some(media(string(&block, "mimeType"), MediaContent::Base64(data)))
         }
         "resource" => {
-            let resource = members(block.get("resource")?)?;
+            let resource = members(block.last("resource")?)?;
             let media_type = string(&resource, "mimeType");
             match (string(&resource, "text"), string(&resource, "blob")) {
                 (Some(content), _) if media_type.is_none() => Some(text(content)),
@@ -101,16 +101,13 @@ fn text(text: String) -> ResultValue {
     }
 }
 
-fn members(object: &RawValue) -> Option<Members<'_>> {
-    serde_json::from_str(object.get()).ok()
+fn members(object: &RawValue) -> Option<Object<'_>> {
+    Object::parse_any(object.get()).ok()
 }
 
-fn string(members: &Members<'_>, name: &str) -> Option<String> {
-    serde_json::from_str(members.get(name)?.get()).ok()
-}
-
-fn raw(json: String) -> Box<RawValue> {
-    RawValue::from_string(json).expect("put together from JSON")
+/// A member that is a string; of those that repeat, the last.
+fn string(members: &Object<'_>, name: &str) -> Option<String> {
+    members.last(name).and_then(string_of).map(String::from)
 }
 
 #[cfg(test)]
