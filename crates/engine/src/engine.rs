@@ -9,13 +9,12 @@ use mpe_transport::{PoolConfig, PoolSnapshot, TlsConfig};
 use tokio::time::{Instant, timeout_at};
 
 use crate::batch::{BatchStream, unknown_endpoint};
-use crate::catalog::memory::Memory;
 use crate::fleet::{Fleet, FleetParts};
 use crate::lazy::Lazy;
 use crate::source::SourceStatus;
 use crate::{
-    CallError, CallErrorKind, CheckerFactory, Derive, EndpointConfig, EndpointId, EndpointSource, Interest,
-    LazyLimits, Limits, Listening, OriginPerformance, Relay, RelayReply, Snapshot, ToolCall, ToolOutcome,
+    CallError, CheckerFactory, Derive, EndpointConfig, EndpointId, EndpointSource, Interest, LazyLimits,
+    Limits, Listening, Memory, OriginPerformance, Relay, RelayReply, Snapshot, ToolCall, ToolOutcome,
 };
 
 /// Many upstream servers as one thing to call. Cheap to clone; the last clone's drop ends the background work.
@@ -65,17 +64,10 @@ impl EngineBuilder {
 
     /// Begins with what an earlier run remembered of an endpoint ([`Engine::memory`]): its upstreams show that, labelled
     /// stale, until they have been discovered, and calls need not wait for it. Upstreams that are not configured any more
-    /// are ignored.
-    ///
-    /// # Errors
-    /// [`Misconfigured`](crate::CallErrorKind::Misconfigured): these are no such bytes.
-    pub fn remember(mut self, endpoint: EndpointId, memory: &[u8]) -> Result<Self, CallError> {
-        let memory = Memory::parse(memory).map_err(|reason| {
-            let message = format!("what is remembered of endpoint '{endpoint}' cannot be read: {reason}");
-            CallError::new(CallErrorKind::Misconfigured, message)
-        })?;
+    /// are ignored; those that a source names are shown once it has named them.
+    pub fn remember(mut self, endpoint: EndpointId, memory: Memory) -> Self {
         self.parts.memories.insert(endpoint, memory);
-        Ok(self)
+        self
     }
 
     /// Who makes endpoints that are not configured by name, when somebody asks for one. They are retired when idle.
@@ -143,9 +135,10 @@ impl Engine {
     }
 
     /// What the tenant's upstreams offered when they were last discovered, for [`EngineBuilder::remember`] of a later
-    /// run. JSON. `None` for no such tenant.
-    pub fn memory(&self, endpoint: &EndpointId) -> Option<Vec<u8>> {
-        Some(Memory::of_roster(&self.fleet.tenant(endpoint)?.roster()))
+    /// run. What an earlier run remembered of servers that a source has not named yet is passed on. `None` for no such
+    /// tenant.
+    pub fn memory(&self, endpoint: &EndpointId) -> Option<Memory> {
+        self.fleet.memory(endpoint)
     }
 
     /// How the tenant's sources of servers stand, in configuration order; empty for no such tenant. Never waits.

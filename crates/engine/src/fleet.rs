@@ -13,7 +13,6 @@ use tracing::{info, warn};
 
 use crate::attempt::shutting_down;
 use crate::catalog::listing::Listing;
-use crate::catalog::memory::Memory;
 use crate::discovery;
 use crate::handle::{Handle, Parts, origin_texts};
 use crate::lazy::Lazy;
@@ -25,8 +24,8 @@ use crate::tenant::{Declared, Roster, Tenant};
 use crate::upstream::balance::{Balanced, Member};
 use crate::upstream::{self, Upstream};
 use crate::{
-    CallError, CallErrorKind, CheckerFactory, Derive, EndpointConfig, EndpointId, Target, UpstreamConfig,
-    UpstreamState,
+    CallError, CallErrorKind, CheckerFactory, Derive, EndpointConfig, EndpointId, Memory, Target,
+    UpstreamConfig, UpstreamState,
 };
 
 /// How long a retired upstream's calls may go on before it is closed under them. Longer than any sensible deadline.
@@ -373,6 +372,15 @@ impl Fleet {
             state,
         };
         Ok(Handle::new(config, parts))
+    }
+
+    /// What an endpoint's upstreams offer, for a later run.
+    pub(crate) fn memory(&self, endpoint: &EndpointId) -> Option<Memory> {
+        let tenant = self.tenant(endpoint)?;
+        // Its servers are not known yet: what they offered must not be lost before they are.
+        let is_incomplete = tenant.declared().feeds.iter().any(|feed| !feed.has_listed());
+        let earlier = self.parts.memories.get(endpoint).filter(|_| is_incomplete);
+        Some(Memory::of_roster(&tenant.roster(), earlier))
     }
 
     /// What an upstream shows before its first discovery: what its predecessor showed, or what an earlier run remembered.

@@ -41,7 +41,7 @@ pub use breaker::BreakerConfig;
 pub use call::{Attempt, CallContext, CallEvents, OutcomeKind, Relay, RelayReply, ToolCall, ToolOutcome};
 pub use catalog::{
     Catalogue, CataloguePrompt, CatalogueResource, CatalogueTemplate, CatalogueTool, Collision,
-    CollisionKind, Derive, Derived, Snapshot, UpstreamState, UpstreamStatus,
+    CollisionKind, Derive, Derived, Memory, Snapshot, UpstreamState, UpstreamStatus,
 };
 pub use check::{ArgumentChecker, CheckerFactory, Violation};
 pub use config::{

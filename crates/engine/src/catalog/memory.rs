@@ -8,14 +8,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::listing::Found;
-use crate::UpstreamKey;
 use crate::eras::Divide;
 use crate::tenant::Roster;
 use crate::upstream::Introduction;
+use crate::{CallError, CallErrorKind, UpstreamKey};
 
-/// What is remembered of one endpoint.
-#[derive(Debug, Deserialize, Serialize)]
-pub(crate) struct Memory {
+/// What the upstreams of one endpoint offered when they were last discovered, for a later run to begin with
+/// ([`EngineBuilder::remember`](crate::EngineBuilder::remember)). In the servers' own words, without their addresses,
+/// headers or tokens.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Memory {
     format: u32,
     upstreams: BTreeMap<String, Remembered>,
 }
@@ -24,7 +26,7 @@ pub(crate) struct Memory {
 const FORMAT: u32 = 1;
 
 /// What is remembered of one upstream, in the words of the protocol.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Remembered {
     protocol_version: String,
@@ -43,25 +45,40 @@ struct Remembered {
 }
 
 impl Memory {
+    /// Reads what [`Memory::to_bytes`] wrote.
+    ///
     /// # Errors
-    /// One sentence: not JSON, not this layout.
-    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let memory: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    /// [`Misconfigured`](CallErrorKind::Misconfigured): these are no such bytes.
+    pub fn parse(bytes: &[u8]) -> Result<Self, CallError> {
+        let refused = |reason: String| {
+            CallError::new(CallErrorKind::Misconfigured, format!("no catalogue of an earlier run: {reason}"))
+        };
+        let memory: Self = serde_json::from_slice(bytes).map_err(|error| refused(error.to_string()))?;
         match memory.format {
             FORMAT => Ok(memory),
-            other => Err(format!("it has the format {other}; this version reads {FORMAT}")),
+            other => Err(refused(format!("it has the format {other}; this version reads {FORMAT}"))),
         }
     }
 
-    /// What the upstreams of a roster offer.
-    pub(crate) fn of_roster(roster: &Roster) -> Vec<u8> {
-        let mut upstreams = BTreeMap::new();
+    /// JSON. Equal memories give equal bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("strings and raw JSON are JSON")
+    }
+
+    /// Whether no upstream is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.upstreams.is_empty()
+    }
+
+    /// What the upstreams of a roster offer, and what `earlier` knows of those that are not among them.
+    pub(crate) fn of_roster(roster: &Roster, earlier: Option<&Self>) -> Self {
+        let mut upstreams = earlier.map(|earlier| earlier.upstreams.clone()).unwrap_or_default();
         for upstream in &roster.upstreams {
             if let Some(listing) = upstream.listing() {
                 upstreams.insert(upstream.config.key.as_str().to_owned(), Remembered::from(listing.found()));
             }
         }
-        serde_json::to_vec(&Self { format: FORMAT, upstreams }).expect("strings and raw JSON are JSON")
+        Self { format: FORMAT, upstreams }
     }
 
     /// What is remembered of one upstream; `None` also when it spoke a revision that this version does not.

@@ -19,6 +19,7 @@ mod uri;
 
 pub use item::{CataloguePrompt, CatalogueResource, CatalogueTemplate};
 use listing::Digests;
+pub use memory::Memory;
 use route::{Items, Routing};
 
 /// One tool under the name the endpoint shows.

@@ -67,6 +67,12 @@ impl Feed {
         self.lock().state != SourceState::Waiting
     }
 
+    /// Whether it has ever been answered well.
+    pub(crate) fn has_listed(&self) -> bool {
+        let standing = self.lock();
+        standing.state == SourceState::Good || *standing.list != Sourced::default()
+    }
+
     /// Says which of its servers are not used because their key is taken.
     pub(crate) fn set_shadowed(&self, shadowed: Vec<(String, String)>) {
         self.lock().shadowed = shadowed;

@@ -156,7 +156,7 @@ async fn what_one_era_alone_lists_joins_the_catalogue_when_a_client_of_it_turns_
     assert_eq!(prompts, ["new-prompt", "old-prompt"]);
     // A later run has yet to meet such a client.
     let memory = engine.memory(&EndpointId::default()).unwrap();
-    let memory: Value = serde_json::from_slice(&memory).unwrap();
+    let memory: Value = serde_json::from_slice(&memory.to_bytes()).unwrap();
     assert_eq!(memory["upstreams"]["s"]["tools"], json!([tool("both"), tool("new")]));
     assert_eq!(memory["upstreams"]["s"]["prompts"].as_array().unwrap().len(), 1);
 }

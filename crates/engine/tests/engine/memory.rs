@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mpe_engine::{CallErrorKind, EndpointId, Engine, ToolOverride, UpstreamState};
+use mpe_engine::{CallErrorKind, EndpointId, Engine, Memory, ToolOverride, UpstreamState};
 use serde_json::json;
 use tokio::time::{Instant, timeout};
 
@@ -24,12 +24,11 @@ async fn a_later_run_begins_with_what_an_earlier_one_remembers() {
     server.set_up(false);
     let both = vec![upstream("a", &server), upstream("b", &Scripted::named(&["gone"]))];
     let same =
-        Engine::builder().endpoint(endpoint(both)).remember(default(), &memory).unwrap().start().unwrap();
+        Engine::builder().endpoint(endpoint(both)).remember(default(), memory.clone()).start().unwrap();
     assert_eq!(same.snapshot(&default()).unwrap().catalogue.revision(), revision, "byte for byte the same");
     let engine = Engine::builder()
         .endpoint(endpoint(vec![upstream("a", &server)]))
-        .remember(default(), &memory)
-        .unwrap()
+        .remember(default(), memory)
         .start()
         .unwrap();
     assert_eq!(names(&engine), ["one", "two"], "at once");
@@ -53,8 +52,7 @@ async fn calls_need_not_wait_for_discovery_when_the_tool_is_remembered() {
         .unwrap();
     let engine = Engine::builder()
         .endpoint(endpoint(vec![upstream("a", &server)]))
-        .remember(default(), &memory)
-        .unwrap()
+        .remember(default(), memory)
         .start()
         .unwrap();
     let start = Instant::now();
@@ -62,10 +60,10 @@ async fn calls_need_not_wait_for_discovery_when_the_tool_is_remembered() {
     assert_eq!(start.elapsed(), Duration::ZERO);
 }
 
-#[tokio::test(start_paused = true)]
-async fn bytes_that_are_no_memory_are_refused() {
+#[test]
+fn bytes_that_are_no_memory_are_refused() {
     for bytes in ["", "{}", r#"{"format":2,"upstreams":{}}"#] {
-        let error = Engine::builder().remember(default(), bytes.as_bytes()).err().unwrap();
+        let error = Memory::parse(bytes.as_bytes()).unwrap_err();
         assert_eq!(error.kind, CallErrorKind::Misconfigured, "{bytes}");
     }
 }
@@ -102,7 +100,7 @@ async fn an_override_comes_and_goes_with_a_reload_and_survives_in_no_memory() {
     engine.apply(vec![endpoint(vec![config])]).unwrap();
     engine.refresh(&default()).await.unwrap();
     assert_eq!(names(&engine), ["find_user"]);
-    let memory = String::from_utf8(engine.memory(&default()).unwrap()).unwrap();
+    let memory = String::from_utf8(engine.memory(&default()).unwrap().to_bytes()).unwrap();
     assert!(memory.contains("usr.q") && !memory.contains("find_user"), "{memory}");
     engine.apply(vec![endpoint(vec![upstream("a", &server)])]).unwrap();
     engine.refresh(&default()).await.unwrap();

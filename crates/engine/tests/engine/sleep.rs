@@ -51,8 +51,7 @@ async fn a_server_that_sleeps_from_the_start_is_listed_once_unless_an_earlier_ru
     let memory = first.memory(&EndpointId::default()).unwrap();
     let second = Engine::builder()
         .endpoint(endpoint(vec![upstream("a", &server)]))
-        .remember(EndpointId::default(), &memory)
-        .unwrap()
+        .remember(EndpointId::default(), memory)
         .start()
         .unwrap();
     tokio::time::sleep(LONG).await;

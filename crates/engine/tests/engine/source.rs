@@ -137,6 +137,29 @@ async fn a_source_that_fails_from_the_start_lets_the_engine_settle() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_remembered_of_a_sources_servers_waits_until_the_source_names_them() {
+    let server = Scripted::named(&["x"]);
+    let first = started(with_source(vec![], source(&Listed::new(vec![upstream("a", &server)])))).await;
+    let memory = first.memory(&EndpointId::default()).unwrap();
+    server.set_up(false);
+
+    let listed = Arc::new(Listed::default());
+    listed.fail("no such host");
+    listed.say(vec![upstream("a", &server)]);
+    let engine = Engine::builder()
+        .endpoint(with_source(vec![], source(&listed)))
+        .remember(EndpointId::default(), memory.clone())
+        .start()
+        .unwrap();
+    engine.settled(Instant::now() + Duration::from_millis(100)).await;
+    assert!(names(&engine).is_empty(), "nobody knows where the server is");
+    assert_eq!(engine.memory(&EndpointId::default()).unwrap().to_bytes(), memory.to_bytes(), "passed on");
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(names(&engine), ["x"]);
+    assert_eq!(engine.memory(&EndpointId::default()).unwrap().to_bytes(), memory.to_bytes());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_source_that_hangs_is_given_up_in_time() {
     struct Hanging;
     impl UpstreamSource for Hanging {
