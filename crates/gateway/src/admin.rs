@@ -71,7 +71,9 @@ pub(crate) fn livez() -> http::Response<Body> {
 /// 200 as long as some upstream can be called, or none is configured; 503 before that and while draining. The state
 /// of every upstream, and of every source of upstreams, stands in the body either way.
 pub(crate) fn readyz(inbound: &Inbound) -> http::Response<Body> {
-    let catalogue = inbound.view.catalogue();
+    // The view is as old as what it shows; how the upstreams stand may have changed since.
+    let snapshot = inbound.gateway.engine().snapshot(&inbound.endpoint);
+    let catalogue = snapshot.as_ref().map_or(inbound.view.catalogue(), |snapshot| &snapshot.catalogue);
     let upstreams: Vec<_> = catalogue
         .upstreams()
         .iter()

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mpe_tests::{Era, Fate, gateway, server, tool};
+use mpe_tests::{Era, Fate, PATIENCE, gateway, server, tool};
 use tokio::net::TcpStream;
 
 #[tokio::test]
@@ -52,4 +52,28 @@ async fn a_gateway_without_any_reachable_server_lives_but_is_not_ready() {
     assert_eq!(gateway.http().get("/livez").await.status, 200);
     let ready = gateway.http().get("/readyz").await;
     assert_eq!(ready.status, 503, "{ready:?}");
+}
+
+#[tokio::test]
+async fn readiness_tells_of_a_server_that_goes_and_comes_back_although_its_tools_stay_listed() {
+    let mut server = server().tool(tool("a")).start().await;
+    let gateway = gateway().server("s", &server).start().await;
+    let until = async |state: &str| {
+        let answer = tokio::time::timeout(PATIENCE, async {
+            loop {
+                let ready = gateway.http().get("/readyz").await;
+                if ready.text().contains(state) {
+                    return ready.status;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        answer.await.unwrap_or_else(|_| panic!("/readyz never had {state}"))
+    };
+    assert_eq!(until(r#""state":"up""#).await, 200);
+    server.kill().await;
+    assert_eq!(until(r#""state":"stale""#).await, 200, "degraded");
+    assert_eq!(gateway.tools(), ["a"]);
+    server.start_again().await;
+    assert_eq!(until(r#""state":"up""#).await, 200);
 }
