@@ -6,6 +6,7 @@
 
 pub mod config;
 pub mod demo;
+mod files;
 pub mod login;
 mod peers;
 mod proxy;

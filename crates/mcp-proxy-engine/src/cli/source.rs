@@ -92,8 +92,10 @@ pub(crate) async fn start(args: &SourceArgs, log: &LogArgs) -> Result<McpProxyEn
         h2c: args.h2c,
         headers: &args.header,
     };
-    let chosen = choice.read()?;
+    let mut chosen = choice.read()?;
     logging::install(log, chosen.source.config.log.as_ref(), "error")?;
+    // Who asks once wants to know what the servers say now.
+    chosen.source.config.catalogue_store = None;
     let engine = chosen.builder().wait(args.wait).start().await?;
     for notice in engine.notices() {
         output::note(&format!("note: {notice}"));

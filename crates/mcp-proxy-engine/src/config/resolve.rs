@@ -1,7 +1,7 @@
 //! From what a file says to what engine and gateway are built from.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use http::Uri;
@@ -35,6 +35,8 @@ pub struct Settings {
     pub gateway: GatewayConfig,
     /// Who makes endpoints that the file does not name: `internal_mcp` with `{endpoint_id}` in its address.
     pub on_demand: Option<Arc<dyn EndpointSource>>,
+    /// The folder that the last good catalogue of each endpoint is kept in.
+    pub catalogue_store: Option<PathBuf>,
     /// What is logged.
     pub log: Log,
 }
@@ -166,6 +168,7 @@ impl Source {
             tls: config.tls.as_ref().map(|tls| self.tls(tls)).unwrap_or_default(),
             gateway,
             on_demand,
+            catalogue_store: config.catalogue_store.as_ref().map(|folder| self.base.join(folder)),
             log: self.log(config.log.as_ref()),
         }
     }

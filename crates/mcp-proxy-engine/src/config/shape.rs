@@ -116,6 +116,11 @@ pub struct Config {
     /// account's folder for state (`XDG_STATE_HOME`, else `~/.local/state`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_store: Option<PathBuf>,
+    /// The folder that the last good catalogue of each endpoint of this file is kept in, relative to it: the next start
+    /// lists those tools, as stale, until their servers have answered. Holds names and schemas, no addresses and no
+    /// secrets. Default: none, every start begins with nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub catalogue_store: Option<PathBuf>,
     /// What is logged, to standard error.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log: Option<Log>,

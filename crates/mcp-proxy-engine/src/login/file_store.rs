@@ -1,11 +1,13 @@
 //! Logins in files: one a server, for their owner's eyes only.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use futures_util::future::BoxFuture;
 use mpe_engine::upstream::{StoredLogin, TokenStore};
 use sha2::{Digest, Sha256};
+
+use crate::files;
 
 /// A folder of logins, one file a server.
 ///
@@ -63,7 +65,7 @@ impl TokenStore for FileTokenStore {
 
     fn load<'a>(&'a self, server: &'a str) -> BoxFuture<'a, Result<Option<StoredLogin>, String>> {
         let file = self.file(server);
-        Box::pin(blocking(move || read(&file)))
+        Box::pin(files::blocking(move || read(&file)))
     }
 
     fn save<'a>(&'a self, server: &'a str, login: &'a StoredLogin) -> BoxFuture<'a, Result<(), String>> {
@@ -71,10 +73,10 @@ impl TokenStore for FileTokenStore {
         let text = serde_json::to_string_pretty(login);
         Box::pin(async move {
             let text = text.map_err(|error| error.to_string())?;
-            blocking(move || {
+            files::blocking(move || {
                 let failed = |error: io::Error| format!("{} cannot be written: {error}", file.display());
-                make_folder(&folder).map_err(failed)?;
-                replace(&file, text.as_bytes()).map_err(failed)
+                files::make_folder(&folder).map_err(failed)?;
+                files::replace(&file, text.as_bytes()).map_err(failed)
             })
             .await
         })
@@ -82,19 +84,12 @@ impl TokenStore for FileTokenStore {
 
     fn remove<'a>(&'a self, server: &'a str) -> BoxFuture<'a, Result<bool, String>> {
         let file = self.file(server);
-        Box::pin(blocking(move || match std::fs::remove_file(&file) {
+        Box::pin(files::blocking(move || match std::fs::remove_file(&file) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(format!("{} cannot be removed: {error}", file.display())),
         }))
     }
-}
-
-/// Files block; the runtime must not.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, String> + Send + 'static,
-) -> Result<T, String> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(error.to_string()))
 }
 
 fn read(file: &Path) -> Result<Option<StoredLogin>, String> {
@@ -113,32 +108,6 @@ fn read(file: &Path) -> Result<Option<StoredLogin>, String> {
         )
     };
     serde_json::from_slice(&text).map(Some).map_err(damaged)
-}
-
-fn make_folder(folder: &Path) -> io::Result<()> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder)
-}
-
-/// Writes beside the file, and puts it in its place once it is whole and on the disk.
-fn replace(file: &Path, text: &[u8]) -> io::Result<()> {
-    let beside = file.with_extension(format!("{}.tmp", std::process::id()));
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    // What an earlier run of this number left behind is nobody's.
-    let _ = std::fs::remove_file(&beside);
-    let written = options.open(&beside).and_then(|mut open| {
-        open.write_all(text)?;
-        open.sync_all()
-    });
-    written.and_then(|()| std::fs::rename(&beside, file)).inspect_err(|_| {
-        let _ = std::fs::remove_file(&beside);
-    })
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use mpe_gateway::Gateway;
 use mpe_transport::ProxyConfig;
 use serde_json::json;
 
+use super::keeper::{Keeper, Store};
 use super::{Error, Extra, McpProxyEngine, Started};
 use crate::config::{Config, Server, Settings, Source};
 use crate::demo::Demo;
@@ -121,7 +122,7 @@ impl McpProxyEngineBuilder {
         settings.gateway.metrics = self.metrics;
 
         let wait = self.wait;
-        let proxy = launch(settings, demo, Extra { upstreams: extra, sources: self.sources })?;
+        let proxy = launch(settings, demo, Extra { upstreams: extra, sources: self.sources }).await?;
         if !wait.is_zero() {
             // Whoever has not answered by then is looked for in the background.
             let _ = proxy.ready(wait).await;
@@ -130,7 +131,7 @@ impl McpProxyEngineBuilder {
     }
 }
 
-fn launch(settings: Settings, demo: Option<Arc<Demo>>, extra: Extra) -> Result<McpProxyEngine, Error> {
+async fn launch(settings: Settings, demo: Option<Arc<Demo>>, extra: Extra) -> Result<McpProxyEngine, Error> {
     let drain = settings.gateway.drain;
     let root = settings.gateway.default_endpoint.clone();
     let notices = settings.notices().into();
@@ -139,11 +140,22 @@ fn launch(settings: Settings, demo: Option<Arc<Demo>>, extra: Extra) -> Result<M
     if let Some(source) = settings.on_demand {
         engine = engine.endpoints_on_demand(source, LazyLimits::default());
     }
+    let endpoints: Vec<_> = settings.endpoints.iter().map(|endpoint| endpoint.id.clone()).collect();
     for endpoint in settings.endpoints {
         engine = engine.endpoint(endpoint);
     }
+    let Some(folder) = settings.catalogue_store else {
+        let gateway = Gateway::start(engine, settings.gateway).map_err(Error::start)?;
+        return Ok(McpProxyEngine { gateway, demo, root, drain, notices, started, keeper: None });
+    };
+    let store = Store::new(folder);
+    let (memories, kept) = store.read(&endpoints).await;
+    for (endpoint, memory) in memories {
+        engine = engine.remember(endpoint, memory);
+    }
     let gateway = Gateway::start(engine, settings.gateway).map_err(Error::start)?;
-    Ok(McpProxyEngine { gateway, demo, root, drain, notices, started })
+    let keeper = Keeper::start(store, kept, gateway.engine().clone(), endpoints);
+    Ok(McpProxyEngine { gateway, demo, root, drain, notices, started, keeper: Some(Arc::new(keeper)) })
 }
 
 /// The proxies that the usual environment variables name, in either case. Loopback addresses are never proxied: nothing

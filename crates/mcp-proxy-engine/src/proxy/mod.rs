@@ -3,8 +3,10 @@
 mod answer;
 mod builder;
 mod error;
+mod keeper;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +33,7 @@ pub use answer::Answer;
 pub use builder::McpProxyEngineBuilder;
 pub(crate) use builder::proxies;
 pub use error::{Error, ErrorKind};
+use keeper::Keeper;
 
 /// One engine in front of any number of MCP servers, with every face. Cheap to clone.
 ///
@@ -60,6 +63,8 @@ pub struct McpProxyEngine {
     drain: Duration,
     notices: Arc<[String]>,
     started: Arc<Started>,
+    /// Writes the catalogues down, where the configuration says where.
+    keeper: Option<Arc<Keeper>>,
 }
 
 /// What the engine was started with and keeps until it ends.
@@ -67,6 +72,7 @@ struct Started {
     extra: Extra,
     listen: SocketAddr,
     pool: PoolConfig,
+    catalogue_store: Option<PathBuf>,
 }
 
 /// What the default endpoint has beside what the configuration names: the demo, what was added in code.
@@ -174,7 +180,11 @@ impl McpProxyEngine {
             root.upstreams.extend(self.started.extra.upstreams.iter().cloned());
             root.sources.extend(self.started.extra.sources.iter().cloned());
         }
+        let endpoints = settings.endpoints.iter().map(|endpoint| endpoint.id.clone()).collect();
         self.engine().apply(settings.endpoints).map_err(Error::start)?;
+        if let Some(keeper) = &self.keeper {
+            keeper.replace(endpoints);
+        }
         self.gateway.show(settings.gateway.endpoints);
         Ok(later)
     }
@@ -279,13 +289,21 @@ impl McpProxyEngine {
     /// Refuses new calls, lets those under way finish within the configured time, then ends sessions and connections
     /// (the Python product's `cleanup_http2_clients`).
     pub async fn close(&self) {
+        if let Some(keeper) = &self.keeper {
+            keeper.finish().await;
+        }
         self.engine().close(self.drain).await;
     }
 }
 
 impl Started {
     fn with(settings: &Settings, extra: Extra) -> Self {
-        Self { extra, listen: settings.listen, pool: settings.pool.clone() }
+        Self {
+            extra,
+            listen: settings.listen,
+            pool: settings.pool.clone(),
+            catalogue_store: settings.catalogue_store.clone(),
+        }
     }
 
     /// The keys that differ and cannot be changed under way.
@@ -293,7 +311,11 @@ impl Started {
         // Proxies come from the environment, not from the file.
         let mut pool = settings.pool.clone();
         pool.proxies.clone_from(&self.pool.proxies);
-        let changed = [("listen", self.listen != settings.listen), ("http2_config", self.pool != pool)];
+        let changed = [
+            ("listen", self.listen != settings.listen),
+            ("http2_config", self.pool != pool),
+            ("catalogue_store", self.catalogue_store != settings.catalogue_store),
+        ];
         changed.into_iter().filter_map(|(key, changed)| changed.then_some(key)).collect()
     }
 }

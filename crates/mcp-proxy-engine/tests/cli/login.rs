@@ -1,7 +1,7 @@
 //! `login` and `logout`, end to end: a server that wants a token, its authorization server, and somebody with a browser.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -9,79 +9,34 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 
 use super::run;
-
-/// One request: its target, its `Authorization`, its body.
-#[derive(Clone, Debug)]
-struct Seen {
-    target: String,
-    authorization: Option<String>,
-    body: String,
-}
+use super::scripted::{Answer, Scripted, Seen, mcp, ok, status};
 
 /// A server and its authorization server on one port. The server takes the newest token only.
 struct House {
     base: String,
-    seen: Arc<Mutex<Vec<Seen>>>,
+    server: Scripted,
     /// Number of the newest token.
     newest: Arc<Mutex<u32>>,
 }
 
 impl House {
     fn new() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let base = format!("http://{}", listener.local_addr().unwrap());
-        let (seen, newest) = (Arc::<Mutex<Vec<Seen>>>::default(), Arc::<Mutex<u32>>::default());
-        let (journal, number, address) = (Arc::clone(&seen), Arc::clone(&newest), base.clone());
-        // Ends with the test's process.
-        std::thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                let (journal, number, address) = (Arc::clone(&journal), Arc::clone(&number), address.clone());
-                std::thread::spawn(move || {
-                    let _ = serve(stream, &journal, &number, &address);
-                });
-            }
+        let newest = Arc::<Mutex<u32>>::default();
+        let number = Arc::clone(&newest);
+        let server = Scripted::new(move |seen| {
+            let base = format!("http://{}", seen.header("host").unwrap());
+            answer(seen, &number, &base)
         });
-        Self { base, seen, newest }
+        Self { base: server.url(""), server, newest }
     }
 
     fn seen(&self, path: &str) -> Vec<Seen> {
-        self.seen.lock().unwrap().iter().filter(|seen| seen.target.starts_with(path)).cloned().collect()
+        self.server.seen(path)
     }
 }
 
-fn serve(
-    stream: TcpStream,
-    journal: &Mutex<Vec<Seen>>,
-    newest: &Mutex<u32>,
-    base: &str,
-) -> std::io::Result<()> {
-    let mut reader = BufReader::new(stream.try_clone()?);
-    let (mut seen, mut length) =
-        (Seen { target: String::new(), authorization: None, body: String::new() }, 0);
-    let mut line = String::new();
-    reader.read_line(&mut line)?;
-    seen.target = line.split(' ').nth(1).unwrap_or_default().to_owned();
-    loop {
-        line.clear();
-        reader.read_line(&mut line)?;
-        let Some((name, value)) = line.trim().split_once(':') else { break };
-        match name.to_ascii_lowercase().as_str() {
-            "authorization" => seen.authorization = Some(value.trim().to_owned()),
-            "content-length" => length = value.trim().parse().unwrap(),
-            _ => {}
-        }
-    }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body)?;
-    seen.body = String::from_utf8(body).unwrap();
-    journal.lock().unwrap().push(seen.clone());
-    let (head, body) = answer(&seen, newest, base);
-    let length = body.len();
-    write!(&stream, "HTTP/1.1 {head}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}")
-}
-
-fn answer(seen: &Seen, newest: &Mutex<u32>, base: &str) -> (String, String) {
-    let json = |value: Value| ("200 OK\r\ncontent-type: application/json".to_owned(), value.to_string());
+fn answer(seen: &Seen, newest: &Mutex<u32>, base: &str) -> Answer {
+    let json = |value: Value| ok(&value);
     let path = seen.target.split('?').next().unwrap_or_default();
     match path {
         "/.well-known/oauth-protected-resource/mcp" => json(json!({
@@ -121,19 +76,12 @@ fn answer(seen: &Seen, newest: &Mutex<u32>, base: &str) -> (String, String) {
         }
         "/mcp" => {
             let newest = *newest.lock().unwrap();
-            let request: Value = serde_json::from_str(&seen.body).unwrap_or_default();
-            if newest == 0 || seen.authorization != Some(format!("Bearer t{newest}")) {
-                return ("401 Unauthorized\r\nwww-authenticate: Bearer".to_owned(), String::new());
+            if newest == 0 || seen.header("authorization") != Some(&format!("Bearer t{newest}")) {
+                return status("401 Unauthorized\r\nwww-authenticate: Bearer");
             }
-            let result = match request["method"].as_str() {
-                Some("server/discover") => {
-                    json!({ "supportedVersions": ["2026-07-28"], "capabilities": { "tools": {} } })
-                }
-                _ => json!({ "tools": [{ "name": "guarded", "inputSchema": { "type": "object" } }] }),
-            };
-            json(json!({ "jsonrpc": "2.0", "id": request["id"], "result": result }))
+            mcp(&["guarded"])(seen)
         }
-        _ => ("404 Not Found".to_owned(), String::new()),
+        _ => status("404 Not Found"),
     }
 }
 

@@ -4,8 +4,11 @@
 mod commands;
 #[cfg(feature = "yaml")]
 mod examples;
+mod keeping;
 mod login;
+mod scripted;
 mod serve;
+mod served;
 
 use assert_cmd::Command;
 

@@ -1,77 +1,11 @@
 //! `serve`, from its first lines to its end.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::Receiver;
-use std::time::Duration;
+use std::process::Command;
 
 use super::run;
-
-/// How long anything here may take before it counts as hanging.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A running `serve`, ended with the test.
-struct Served {
-    child: Child,
-    address: String,
-    lines: Vec<String>,
-    rest: Receiver<String>,
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Starts `serve` on a free port and reads its first lines.
-fn serve(args: &[&str]) -> Served {
-    let mut child = Command::new(assert_cmd::cargo::cargo_bin("mcp-proxy-engine"))
-        .args(["serve", "--listen", "127.0.0.1:0", "--log", "warn"])
-        .args(args)
-        .env_remove("MPE_CONFIG")
-        .stderr(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let stderr = BufReader::new(child.stderr.take().unwrap());
-    let (sender, rest) = std::sync::mpsc::sync_channel(1024);
-    std::thread::spawn(move || {
-        for line in stderr.lines().map_while(Result::ok) {
-            if sender.send(line).is_err() {
-                break;
-            }
-        }
-    });
-    let mut lines: Vec<String> = Vec::new();
-    while !lines.last().is_some_and(|line| line.starts_with("Stop with")) {
-        let line = rest.recv_timeout(PATIENCE);
-        lines.push(line.unwrap_or_else(|error| panic!("{error}: {lines:?}")));
-    }
-    let mcp = lines.iter().find_map(|line| line.trim().strip_prefix("MCP")).unwrap().trim().to_owned();
-    let address = mcp.trim_start_matches("http://").trim_end_matches("/mcp").to_owned();
-    Served { child, address, lines, rest }
-}
-
-impl Served {
-    /// One HTTP/1.1 request, as `curl` would send it; the whole answer.
-    fn request(&self, method: &str, path: &str, body: &str) -> String {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
-            self.address,
-            body.len()
-        );
-        stream.write_all(head.as_bytes()).unwrap();
-        stream.write_all(body.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
-    }
-}
+use super::served::{PATIENCE, serve};
 
 #[test]
 fn without_anything_it_serves_the_demo_and_the_printed_lines_work() {
@@ -108,25 +42,6 @@ fn one_address_makes_a_transparent_proxy() {
     assert!(answer.contains("Katsuko"), "{answer}");
 }
 
-/// Polls until the answer has `part`; at most twenty seconds.
-fn until(served: &Served, path: &str, part: &str) -> String {
-    let mut answer = String::new();
-    for _ in 0..200 {
-        answer = served.request("GET", path, "");
-        if answer.contains(part) {
-            return answer;
-        }
-        wait(Duration::from_millis(100));
-    }
-    panic!("{path} never had {part}: {answer}");
-}
-
-/// Waits for something outside of this process, whose clock nobody can advance.
-fn wait(time: Duration) {
-    let (_never, receiver) = std::sync::mpsc::sync_channel::<()>(1);
-    let _ = receiver.recv_timeout(time);
-}
-
 #[cfg(unix)]
 #[test]
 fn a_changed_configuration_is_taken_up_and_a_broken_one_is_not() {
@@ -142,7 +57,7 @@ fn a_changed_configuration_is_taken_up_and_a_broken_one_is_not() {
     };
     std::fs::write(&file, config("", "Before", "/get_user/{user_id}")).unwrap();
     let served = serve(&["--config", file.to_str().unwrap()]);
-    until(&served, "/tools?format=mcp", "get_orders");
+    served.until("/tools?format=mcp", "get_orders");
 
     std::fs::write(&file, "{\"mcpServers\": 7}").unwrap();
     let line = served.rest.recv_timeout(PATIENCE).unwrap();
@@ -150,23 +65,18 @@ fn a_changed_configuration_is_taken_up_and_a_broken_one_is_not() {
     assert!(served.request("GET", "/tools?format=mcp", "").contains("get_orders"));
 
     std::fs::write(&file, config("\"get_orders\", \"fail\"", "After", "/users/get_user/{user_id}")).unwrap();
-    for _ in 0..200 {
-        if !served.request("GET", "/tools?format=mcp", "").contains("get_orders") {
-            break;
-        }
-        wait(Duration::from_millis(100));
-    }
-    let tools = served.request("GET", "/tools?format=mcp", "");
-    assert!(tools.contains("get_user") && !tools.contains("get_orders"), "{tools}");
-    until(&served, "/openapi.json", "\"title\":\"After\"");
-    until(&served, "/users/get_user/123", "Ada Lovelace");
+    let tools =
+        served.until_that("/tools?format=mcp", "fewer tools", |answer| !answer.contains("get_orders"));
+    assert!(tools.contains("get_user"), "{tools}");
+    served.until("/openapi.json", "\"title\":\"After\"");
+    served.until("/users/get_user/123", "Ada Lovelace");
     assert!(served.request("GET", "/get_user/123", "").starts_with("HTTP/1.1 404"));
 
     // Nothing but how it looks changes.
     std::fs::write(&file, config("\"get_orders\", \"fail\"", "Later still", "/u/get_user/{user_id}"))
         .unwrap();
-    until(&served, "/openapi.json", "\"title\":\"Later still\"");
-    until(&served, "/u/get_user/124", "Grace Hopper");
+    served.until("/openapi.json", "\"title\":\"Later still\"");
+    served.until("/u/get_user/124", "Grace Hopper");
 }
 
 #[cfg(unix)]
