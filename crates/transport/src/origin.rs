@@ -65,7 +65,8 @@ impl Origin {
     /// # Errors
     /// One sentence saying what the URI lacks.
     pub fn of(uri: &http::Uri, wire: Wire) -> Result<Self, Error> {
-        let invalid = |what: &str| Error::unsent(ErrorKind::InvalidRequest, format!("`{uri}`: {what}"));
+        let invalid =
+            |what: &str| Error::unsent(ErrorKind::InvalidRequest, format!("`{}`: {what}", shown(uri)));
         let scheme = match uri.scheme_str() {
             Some("http") => Scheme::Http,
             Some("https") => Scheme::Https,
@@ -164,6 +165,15 @@ impl fmt::Display for Origin {
     /// As in an `Origin` header: `https://host:port`, the scheme's default port left out.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://{}", self.scheme.as_str(), self.authority())
+    }
+}
+
+/// A URI without what may be secret in it: user, password, query.
+fn shown(uri: &http::Uri) -> String {
+    let host = uri.authority().map(|authority| authority.as_str().rsplit('@').next().unwrap_or_default());
+    match (uri.scheme_str(), host) {
+        (Some(scheme), Some(host)) => format!("{scheme}://{host}{}", uri.path()),
+        _ => uri.path().to_owned(),
     }
 }
 

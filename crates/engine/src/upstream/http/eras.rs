@@ -56,7 +56,7 @@ impl OtherEra {
         match connection.request(request).await {
             // The server has given this era up.
             Err(error) if error.sent == Sent::No && connection.found.load().is_none() => {
-                debug!(server = %first.wire.uri(), %error, "the server no longer speaks the legacy era");
+                debug!(server = %first.wire.shown(), %error, "the server no longer speaks the legacy era");
                 self.forget(REFUSED);
                 first.request(request).await
             }
@@ -103,7 +103,7 @@ impl OtherEra {
                 other
             }
             Err(error) => {
-                debug!(server = %first.wire.uri(), %error, "the server speaks the modern era only");
+                debug!(server = %first.wire.shown(), %error, "the server speaks the modern era only");
                 let is_verdict = error.kind == CallErrorKind::UpstreamProtocol;
                 *self.state() = State::Refused(Instant::now() + if is_verdict { REFUSED } else { FAILED });
                 Arc::clone(first)

@@ -140,7 +140,7 @@ pub(super) async fn request(inner: &Arc<Inner>, request: &UpstreamRequest) -> Re
                 if std::mem::replace(&mut reopened, true) {
                     return Err(error);
                 }
-                debug!(server = %inner.wire.uri(), "session over, opening another");
+                debug!(server = %inner.wire.shown(), "session over, opening another");
                 if inner.is_newer_now(request.deadline).await {
                     return Ok(Told::Misfit { outcome: Err(error), is_certain: true });
                 }

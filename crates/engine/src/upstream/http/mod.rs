@@ -192,7 +192,7 @@ impl Upstream for HttpUpstream {
             }
             for connection in other.iter().chain([&self.inner]) {
                 if timeout_at(deadline, connection.tasks.wait()).await.is_err() {
-                    debug!(server = %connection.wire.uri(), "sessions were left to the server");
+                    debug!(server = %connection.wire.shown(), "sessions were left to the server");
                 }
             }
         })
@@ -298,7 +298,7 @@ impl Inner {
         match self.probe(deadline).await {
             Ok(now) => Some(now).filter(is_other),
             Err(error) => {
-                debug!(server = %self.wire.uri(), %error, "the server cannot be found out anew");
+                debug!(server = %self.wire.shown(), %error, "the server cannot be found out anew");
                 None
             }
         }
@@ -374,7 +374,7 @@ impl Inner {
                         *self.channel.lock().await = Some(pipe);
                     }
                     let found = Arc::new(*found);
-                    info!(server = %self.wire.uri(), version = %found.version, "upstream introduced itself");
+                    info!(server = %self.wire.shown(), version = %found.version, "upstream introduced itself");
                     let before = self.found.swap(Some(Arc::clone(&found)));
                     if before.is_some_and(|before| before.version != found.version) {
                         self.listening.begin_anew();

@@ -14,7 +14,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 
 use super::super::UpstreamError;
-use super::super::auth::{Authorization, Authorizer, Challenge, Demand};
+use super::super::auth::{Authorization, Authorizer, Challenge, Demand, canonical_address};
 use super::reader::Messages;
 use crate::CallErrorKind;
 
@@ -70,6 +70,11 @@ impl Wire {
     /// The URL.
     pub(super) fn uri(&self) -> &Uri {
         &self.uri
+    }
+
+    /// The URL for logs: without the query, which API keys like to travel in.
+    pub(super) fn shown(&self) -> String {
+        canonical_address(&self.uri)
     }
 
     /// The same peer and headers, another path.
