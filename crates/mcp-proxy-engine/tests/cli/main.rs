@@ -9,6 +9,7 @@ mod login;
 mod scripted;
 mod serve;
 mod served;
+mod sources;
 
 use assert_cmd::Command;
 

@@ -29,7 +29,8 @@ impl Drop for Served {
 /// Starts `serve` on a free port and reads its first lines.
 pub(crate) fn serve(args: &[&str]) -> Served {
     let mut child = Command::new(assert_cmd::cargo::cargo_bin("mcp-proxy-engine"))
-        .args(["serve", "--listen", "127.0.0.1:0", "--log", "warn"])
+        .args(["serve", "--listen", "127.0.0.1:0"])
+        .args(if args.contains(&"--log") { &[][..] } else { &["--log", "warn"] })
         .args(args)
         .env_remove("MPE_CONFIG")
         .stderr(Stdio::piped())
@@ -37,7 +38,7 @@ pub(crate) fn serve(args: &[&str]) -> Served {
         .spawn()
         .unwrap();
     let stderr = BufReader::new(child.stderr.take().unwrap());
-    let (sender, rest) = std::sync::mpsc::sync_channel(1024);
+    let (sender, rest) = std::sync::mpsc::sync_channel(16_384);
     std::thread::spawn(move || {
         for line in stderr.lines().map_while(Result::ok) {
             if sender.send(line).is_err() {
