@@ -221,7 +221,7 @@ impl Upstream for Prompt {
         Box::pin(async move {
             let result =
                 if request.method == "tools/list" { lock(&self.tools).clone() } else { self.result.clone() };
-            Ok(UpstreamReply { outcome: Ok(result), protocol: None })
+            Ok(UpstreamReply { outcome: Ok(result), protocol: None, address: None })
         })
     }
 

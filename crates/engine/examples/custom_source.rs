@@ -72,7 +72,9 @@ impl Upstream for Greeter {
     }
 
     fn request(&self, request: UpstreamRequest) -> BoxFuture<'_, Result<UpstreamReply, UpstreamError>> {
-        Box::pin(async move { Ok(UpstreamReply { outcome: self.answer(&request), protocol: None }) })
+        Box::pin(async move {
+            Ok(UpstreamReply { outcome: self.answer(&request), protocol: None, address: None })
+        })
     }
 }
 

@@ -35,6 +35,7 @@ pub(crate) struct Errand<'a> {
 pub(crate) struct Answer {
     pub(crate) result: Box<RawValue>,
     pub(crate) protocol: Option<Protocol>,
+    pub(crate) address: Option<Arc<str>>,
     pub(crate) attempts: Vec<Attempt>,
 }
 
@@ -338,9 +339,9 @@ impl Errand<'_> {
     }
 
     fn answer(&self, reply: UpstreamReply, history: History) -> Result<Answer, CallError> {
-        let protocol = reply.protocol;
+        let (protocol, address) = (reply.protocol, reply.address);
         match reply.outcome {
-            Ok(result) => Ok(Answer { result, protocol, attempts: history.attempts }),
+            Ok(result) => Ok(Answer { result, protocol, address, attempts: history.attempts }),
             // About the hop: never the caller's to see. Whoever knows the tool may build its headers anew.
             Err(rejection) if rejection.code == code::HEADER_MISMATCH => {
                 let message =

@@ -45,6 +45,9 @@ pub struct CallContext {
     pub input_responses: Option<Box<RawValue>>,
     /// The upstream's own `requestState` of a multi-round request.
     pub request_state: Option<String>,
+    /// Where the round before was answered, where the server has several addresses ([`ToolOutcome::address`],
+    /// [`RelayReply::address`]): it is asked again as long as it takes calls, another one otherwise. `None`: any.
+    pub address: Option<Arc<str>>,
     /// Which era the caller speaks; the engine prefers the same one upstream. `None`: no preference.
     pub era: Option<mpe_mcp_protocol::version::Era>,
     /// Who hears progress and log messages and answers the server's own requests.
@@ -94,6 +97,9 @@ pub struct ToolOutcome {
     pub upstream: UpstreamKey,
     /// The HTTP version of the exchange; `None` where no HTTP was spoken.
     pub protocol: Option<Protocol>,
+    /// Which of the server's addresses answered; `None` where it has one. Opaque, the same in every replica: for
+    /// [`CallContext::address`] of the next round.
+    pub address: Option<Arc<str>>,
     /// Every attempt, the last one being the one that answered. One that was hedged away stands before it as
     /// [`Cancelled`](CallErrorKind::Cancelled).
     pub attempts: Vec<Attempt>,
@@ -150,6 +156,9 @@ pub struct RelayReply {
     pub result: Box<RawValue>,
     /// The HTTP version of the exchange; `None` where no HTTP was spoken.
     pub protocol: Option<Protocol>,
+    /// Which of the server's addresses answered; `None` where it has one. Opaque, the same in every replica: for
+    /// [`CallContext::address`] of the next round.
+    pub address: Option<Arc<str>>,
     /// Every attempt.
     pub attempts: Vec<Attempt>,
 }

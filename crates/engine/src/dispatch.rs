@@ -21,7 +21,7 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use tokio::time::{Instant, timeout_at};
 
-use crate::attempt::{Errand, shutting_down};
+use crate::attempt::{Answer, Errand, shutting_down};
 use crate::catalog::build::Way;
 use crate::eras::Kind;
 use crate::handle::Handle;
@@ -113,6 +113,7 @@ impl Tenant {
             violations,
             upstream: handle.config.key.clone(),
             protocol: answer.protocol,
+            address: answer.address,
             attempts: answer.attempts,
             elapsed: accepted.elapsed(),
         })
@@ -178,7 +179,8 @@ impl Tenant {
             },
         };
         let answer = errand.run().await?;
-        Ok(RelayReply { result: answer.result, protocol: answer.protocol, attempts: answer.attempts })
+        let Answer { result, protocol, address, attempts } = answer;
+        Ok(RelayReply { result, protocol, address, attempts })
     }
 
     /// Counts the call until the token is dropped, unless the endpoint is closing.

@@ -21,7 +21,7 @@ use crate::performance::{Performance, Recorder};
 use crate::source::SourceConfig;
 use crate::source::feed::{self, Feed};
 use crate::tenant::{Declared, Roster, Tenant};
-use crate::upstream::balance::{Balanced, Member};
+use crate::upstream::balance::{self, Balanced, Member};
 use crate::upstream::{self, Upstream};
 use crate::{
     CallError, CallErrorKind, CheckerFactory, Derive, EndpointConfig, EndpointId, Memory, Target,
@@ -415,7 +415,8 @@ impl Fleet {
                 let mut members = Vec::with_capacity(urls.len());
                 for (url, (name, recorder)) in urls.iter().zip(records) {
                     let link = upstream::connect_to(config, &pool, url, headers, *wire)?;
-                    members.push(Member { name: name.clone(), link, recorder: Arc::clone(recorder) });
+                    let (name, recorder) = (name.clone(), Arc::clone(recorder));
+                    members.push(Member { tag: balance::tag(url), name, link, recorder });
                 }
                 let meters = self.labels.balance(whose, &config.key);
                 Ok(Arc::new(Balanced::new(members, config.ejection.clone(), meters)))

@@ -215,7 +215,7 @@ impl Drop for Flight<'_> {
 impl Answer {
     /// The same answer for another call, which made no attempt of its own.
     fn again(&self) -> Self {
-        Self { result: self.result.clone(), protocol: self.protocol, attempts: Vec::new() }
+        Self { attempts: Vec::new(), ..self.clone() }
     }
 }
 

@@ -113,6 +113,7 @@ mod tests {
             has_meta: false,
             upstream: UpstreamKey::new("up"),
             protocol: None,
+            address: None,
             attempts: Vec::new(),
             violations: Vec::new(),
             elapsed: Duration::ZERO,

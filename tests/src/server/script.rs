@@ -17,6 +17,8 @@ pub struct Script {
     annotations: Map<String, Value>,
     pub(super) takes: Duration,
     pub(super) answers: Answers,
+    /// What it gives its caller to come back with, before it answers.
+    pub(super) asks: Option<String>,
 }
 
 /// A tool that gives its arguments back, as text and as `structuredContent`, byte for byte.
@@ -30,6 +32,7 @@ pub fn tool(name: &str) -> Script {
         description,
         annotations: Map::new(),
         takes: Duration::ZERO,
+        asks: None,
         answers: Arc::new(|arguments| {
             let text = Value::from(arguments).to_string();
             format!(r#"{{"content":[{{"type":"text","text":{text}}}],"structuredContent":{arguments}}}"#)
@@ -75,6 +78,12 @@ impl Script {
     /// Answers with this `CallToolResult`, made of the arguments as they were written.
     pub fn answers(mut self, answers: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
         self.answers = Arc::new(answers);
+        self
+    }
+
+    /// Answers only who comes back with this state, and knows no other (2026-07-28, multi-round requests).
+    pub fn asks(mut self, state: &str) -> Self {
+        self.asks = Some(state.to_owned());
         self
     }
 

@@ -55,6 +55,8 @@ struct Params {
     name: Option<String>,
     arguments: Option<Box<RawValue>>,
     cursor: Option<String>,
+    #[serde(rename = "requestState")]
+    request_state: Option<String>,
     #[serde(rename = "_meta")]
     meta: Option<Value>,
 }
@@ -194,6 +196,16 @@ async fn call(connection: &Connection, offer: &Offer, params: &Params) -> Said {
         Some(Fault::DropBefore) => cut(connection).await,
         Some(Fault::DropAfter) | None => {}
     }
+    match (&script.asks, &params.request_state) {
+        (Some(state), None) => {
+            let state = Value::from(state.as_str());
+            return Said::Result(format!(r#"{{"resultType":"input_required","requestState":{state}}}"#));
+        }
+        (Some(state), Some(given)) if given != state => {
+            return error(StatusCode::OK, -32602, "somebody else's state");
+        }
+        _ => {}
+    }
     tokio::time::sleep(script.takes).await;
     let arguments = params.arguments.as_deref().map_or("{}", RawValue::get);
     let result = (script.answers)(arguments);
@@ -244,7 +256,7 @@ fn error(status: StatusCode, code: i64, message: &str) -> Said {
 /// The response, written by hand so that a result's bytes stay as the script made them.
 fn written(id: &Value, said: Said, modern: bool) -> Response<Full<Bytes>> {
     let (status, text) = match said {
-        Said::Result(result) if modern => {
+        Said::Result(result) if modern && !result.starts_with(r#"{"resultType""#) => {
             let rest = result.strip_prefix('{').expect("a result is an object");
             let comma = if rest == "}" { "" } else { "," };
             let result = format!(r#"{{"resultType":"complete"{comma}{rest}"#);

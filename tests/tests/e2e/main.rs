@@ -18,6 +18,7 @@ mod matrix;
 mod replicas;
 mod requests;
 mod retries;
+mod rounds;
 mod spec;
 mod storm;
 mod tidy;

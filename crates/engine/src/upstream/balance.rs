@@ -7,6 +7,10 @@
 //! 3. An address that is out is introduced to anew after a pause, in the background, so that no call pays for the question.
 //!    An answer puts it back; silence doubles the pause.
 //!
+//! 4. A request of a multi-round exchange goes to the address that answered the round before, whatever its load, as long
+//!    as that is in. The caller carries the address ([`CallContext::address`](crate::CallContext::address)), so nothing is
+//!    kept here.
+//!
 //! Sessions, streams and what was found out about the server belong to each address alone: nothing wanders between them.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -16,6 +20,7 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, join_all};
 use mpe_mcp_protocol::jsonrpc::code;
 use mpe_mcp_protocol::version::Era;
+use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -35,6 +40,8 @@ pub(crate) struct BalanceMeters {
 
 /// One address.
 pub(crate) struct Member {
+    /// How callers name it who come back to it: [`tag`] of its URL.
+    pub(crate) tag: Arc<str>,
     /// Its origin, as its performance record is named.
     pub(crate) name: String,
     pub(crate) link: Arc<dyn Upstream>,
@@ -132,8 +139,9 @@ impl Upstream for Balanced {
     fn request(&self, request: UpstreamRequest) -> BoxFuture<'_, Result<UpstreamReply, UpstreamError>> {
         Box::pin(async move {
             let mut tried = Vec::new();
+            let mut wanted = request.context.address.as_deref().and_then(|tag| self.inner.inside(tag));
             loop {
-                let index = self.inner.choose(&tried);
+                let index = wanted.take().unwrap_or_else(|| self.inner.choose(&tried));
                 tried.push(index);
                 let outcome = self.inner.ask(index, request.clone()).await;
                 match outcome {
@@ -201,6 +209,11 @@ impl Drop for Balanced {
 }
 
 impl Inner {
+    /// The address that is named so, if it is in.
+    fn inside(&self, tag: &str) -> Option<usize> {
+        (0..self.places.len()).find(|&n| *self.places[n].member.tag == *tag && !self.is_out(n))
+    }
+
     /// The less loaded of two addresses that are in; of all of them where none is. Never one of `tried`, which are fewer than
     /// there are addresses.
     fn choose(&self, tried: &[usize]) -> usize {
@@ -235,8 +248,11 @@ impl Inner {
         let exchange = place.member.recorder.start();
         let deadline = request.deadline;
         let outcome = timeout_at(deadline, place.member.link.request(request)).await;
-        let outcome =
+        let mut outcome =
             outcome.unwrap_or_else(|_| Err(UpstreamError::deadline(super::Sent::Maybe, "an answer")));
+        if let Ok(reply) = &mut outcome {
+            reply.address = Some(Arc::clone(&place.member.tag));
+        }
         match &outcome {
             Ok(reply) => {
                 exchange.answered(reply.protocol);
@@ -338,6 +354,12 @@ impl Drop for Load<'_> {
     fn drop(&mut self) {
         self.0.under_way.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// The name of an address: short, the same in every process, and silent about a URL that may hold a key.
+pub(crate) fn tag(url: &http::Uri) -> Arc<str> {
+    let digest = format!("{:x}", Sha256::digest(url.to_string().as_bytes()));
+    Arc::from(&digest[..16])
 }
 
 /// Whether a request provably never reached an address.

@@ -170,6 +170,8 @@ pub struct UpstreamReply {
     pub outcome: Result<Box<RawValue>, ErrorObject>,
     /// The HTTP version of the exchange; `None` where no HTTP was spoken.
     pub protocol: Option<Protocol>,
+    /// Which of a server's addresses answered; `None` where it has one. As in [`CallContext::address`].
+    pub address: Option<Arc<str>>,
 }
 
 /// Why there is no reply.

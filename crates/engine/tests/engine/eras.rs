@@ -81,9 +81,9 @@ impl Upstream for TwoEras {
     }
 
     fn request(&self, request: UpstreamRequest) -> BoxFuture<'_, Result<UpstreamReply, UpstreamError>> {
-        Box::pin(
-            async move { Ok(UpstreamReply { outcome: Ok(raw(&self.answer(&request))), protocol: None }) },
-        )
+        Box::pin(async move {
+            Ok(UpstreamReply { outcome: Ok(raw(&self.answer(&request))), protocol: None, address: None })
+        })
     }
 }
 

@@ -61,7 +61,7 @@ impl Faulty {
             Fault::Rejected { runs } => {
                 self.run(id, runs);
                 let error = ErrorObject { code: -32603, message: String::new(), data: None };
-                Ok(UpstreamReply { outcome: Err(error), protocol: None })
+                Ok(UpstreamReply { outcome: Err(error), protocol: None, address: None })
             }
             Fault::Status { runs } => {
                 self.run(id, runs);
@@ -73,7 +73,11 @@ impl Faulty {
                 if let Fault::Slow(millis) = fault {
                     sleep(Duration::from_millis(millis)).await;
                 }
-                Ok(UpstreamReply { outcome: Ok(raw(&json!({ "content": [] }))), protocol: None })
+                Ok(UpstreamReply {
+                    outcome: Ok(raw(&json!({ "content": [] }))),
+                    protocol: None,
+                    address: None,
+                })
             }
         }
     }
@@ -95,7 +99,7 @@ impl Upstream for Faulty {
         Box::pin(async move {
             if request.method == "tools/list" {
                 let tools = json!({ "tools": [tool("write"), hinted("read", "readOnlyHint")] });
-                return Ok(UpstreamReply { outcome: Ok(raw(&tools)), protocol: None });
+                return Ok(UpstreamReply { outcome: Ok(raw(&tools)), protocol: None, address: None });
             }
             let params: Value = serde_json::from_str(request.params.unwrap().get()).unwrap();
             self.call(params["arguments"]["id"].as_i64().unwrap()).await

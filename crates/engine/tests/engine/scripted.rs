@@ -319,7 +319,7 @@ impl Drop for UnderWay<'_> {
 }
 
 fn reply(outcome: Result<Box<RawValue>, ErrorObject>) -> UpstreamReply {
-    UpstreamReply { outcome, protocol: None }
+    UpstreamReply { outcome, protocol: None, address: None }
 }
 
 fn failure(kind: CallErrorKind, sent: Sent, retry_after: Option<Duration>) -> UpstreamError {

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http::StatusCode;
 use mpe_engine::{
-    CallContext, CallError, CallErrorKind, CallEvents, EndpointId, OutcomeKind, Relay, ToolCall, UpstreamKey,
+    CallContext, CallError, CallErrorKind, CallEvents, EndpointId, OutcomeKind, Relay, RelayReply, ToolCall,
+    ToolOutcome, UpstreamKey,
 };
 use mpe_mcp_protocol::jsonrpc::{Id, code};
 use mpe_mcp_protocol::result::{ResultType, type_of};
@@ -19,7 +20,7 @@ use super::events::{Asks, Level, StreamEvents};
 use super::exchange::{self, EVENT_QUEUE, Holder, Manner, Orphan, Running};
 use super::held::{self, CallHolder};
 use super::home;
-use super::mrtr::{State, digest};
+use super::mrtr::{Round, State, digest};
 use super::replay::Resumable;
 use super::rpc::{self, Answer, Known, Refusal};
 use super::sessions::Session;
@@ -66,6 +67,8 @@ pub(crate) enum Operation {
 struct Reply {
     result: Box<RawValue>,
     upstream: UpstreamKey,
+    /// Which of its addresses, where it has several.
+    address: Option<Arc<str>>,
     /// Whether it is no answer yet but asks for input.
     asks: bool,
     known: Option<Known>,
@@ -192,9 +195,9 @@ fn start(inbound: &Inbound, mut caller: Caller, operation: Operation) -> Result<
             CallHolder { gateway, view, endpoint, operation, ear, open: Mutex::default(), rounds: 0 };
         Arc::new(Arc::new(holder)) as Arc<dyn Holder>
     });
-    let upstream_state = state.and_then(|state| state.upstream_state);
+    let round = state.map(State::round).unwrap_or_default();
     let run = Run { gateway, view, caller, operation, ear };
-    let running = Running::new(run.finish(upstream_state).boxed(), events);
+    let running = Running::new(run.finish(round).boxed(), events);
     Ok(Started::Running(running, Manner { holder, ..manner }))
 }
 
@@ -222,9 +225,9 @@ struct Run {
 }
 
 impl Run {
-    async fn finish(self, upstream_state: Option<String>) -> Answer {
+    async fn finish(self, round: Round) -> Answer {
         let cancellable = self.caller.session.as_ref().map(|session| session.cancellable(&self.caller.id));
-        let rounds = self.rounds(upstream_state);
+        let rounds = self.rounds(round);
         let outcome = match &cancellable {
             None => rounds.await,
             Some(cancellable) => tokio::select! {
@@ -241,11 +244,11 @@ impl Run {
         }
     }
 
-    async fn rounds(&self, mut upstream_state: Option<String>) -> Result<Vec<Bytes>, Refusal> {
+    async fn rounds(&self, mut round: Round) -> Result<Vec<Bytes>, Refusal> {
         let mut responses = self.caller.input_responses.clone();
         let mut visits: Vec<String> = Vec::new();
         for _ in 0..MAX_ROUNDS {
-            let context = self.context(responses.take(), upstream_state.take());
+            let context = self.context(responses.take(), std::mem::take(&mut round));
             let outcome = self.attempt(context).await;
             // The upstream has gone on: whatever happened behind the URLs is done.
             for visit in visits.drain(..) {
@@ -261,7 +264,9 @@ impl Run {
                 (true, Era::Legacy) => {
                     let members = Members::of(&reply.result).unwrap_or_default();
                     responses = Some(self.ask_the_client(&members, &mut visits).await?);
-                    upstream_state = members.string("requestState");
+                    let state = members.string("requestState");
+                    drop(members);
+                    round = Round { state, address: reply.address };
                 }
             }
         }
@@ -286,7 +291,8 @@ impl Run {
                 let outcome = engine.call(call).await?;
                 let asks = outcome.kind == OutcomeKind::InputRequired;
                 let known = Known { is_typed: outcome.names_its_type, has_meta: outcome.has_meta };
-                Ok(Reply { result: outcome.result, upstream: outcome.upstream, asks, known: Some(known) })
+                let ToolOutcome { result, upstream, address, .. } = outcome;
+                Ok(Reply { result, upstream, address, asks, known: Some(known) })
             }
             Operation::Relay { upstream, method, params, .. } => {
                 let relay = Relay {
@@ -299,12 +305,13 @@ impl Run {
                 };
                 let reply = engine.relay(relay).await?;
                 let asks = matches!(type_of(&reply.result), Ok(ResultType::InputRequired));
-                Ok(Reply { result: reply.result, upstream: upstream.clone(), asks, known: None })
+                let RelayReply { result, address, .. } = reply;
+                Ok(Reply { result, upstream: upstream.clone(), address, asks, known: None })
             }
         }
     }
 
-    fn context(&self, responses: Option<Box<RawValue>>, state: Option<String>) -> Arc<CallContext> {
+    fn context(&self, responses: Option<Box<RawValue>>, round: Round) -> Arc<CallContext> {
         let caller = &self.caller;
         // A legacy client that reads no stream, or has no session, cannot be asked: then it declared nothing.
         let can_be_asked = match caller.version.era() {
@@ -318,7 +325,8 @@ impl Run {
             log_level: caller.level.map(|level| level.as_str().to_owned()),
             wants_progress: self.ear.wants_progress(),
             input_responses: responses,
-            request_state: state,
+            request_state: round.state,
+            address: round.address,
             era: Some(caller.version.era()),
             events: Some(Arc::clone(&self.ear) as Arc<dyn CallEvents>),
         })
@@ -345,7 +353,7 @@ impl Run {
             let mut result = ObjectWriter::new();
             result.string("resultType", "input_required").raw("inputRequests", requests.get());
             let (result, upstream) = (result.finish_raw(), upstream.clone());
-            return self.asked(Reply { result, upstream, asks: true, known: None });
+            return self.asked(Reply { result, upstream, address: None, asks: true, known: None });
         }
         Err(rpc::refusal_of_call(error, self.caller.version.era(), self.operation.uri()))
     }
@@ -382,7 +390,8 @@ impl Run {
     fn asked(&self, reply: Reply) -> Result<Vec<Bytes>, Refusal> {
         let upstream_state = Members::of(&reply.result).and_then(|members| members.string("requestState"));
         let lifetime = self.gateway.config().input_lifetime;
-        let state = State::new(&reply.upstream, upstream_state, self.operation.digest(), lifetime);
+        let round = Round { state: upstream_state, address: reply.address.clone() };
+        let state = State::new(&reply.upstream, round, self.operation.digest(), lifetime);
         let sealed = state.seal(self.gateway.sealer(), self.caller.endpoint.as_str());
         self.finished_with(reply.result, reply.known, &[("requestState", &format!("\"{sealed}\""))])
     }

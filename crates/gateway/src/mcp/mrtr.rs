@@ -3,6 +3,7 @@
 //! The envelope names the upstream that asked and the request it asked about, so that any replica can route the
 //! retry, and a state cannot be used for another request (2026-07-28, multi-round requests).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use mpe_engine::UpstreamKey;
@@ -23,7 +24,10 @@ pub(crate) struct State {
     upstream: String,
     /// The upstream's own state, if it gave one.
     #[serde(rename = "s")]
-    pub(crate) upstream_state: Option<String>,
+    upstream_state: Option<String>,
+    /// Which of its addresses gave it, where it has several.
+    #[serde(rename = "a", default, skip_serializing_if = "Option::is_none")]
+    address: Option<String>,
     /// The request it was asked about.
     #[serde(rename = "d")]
     digest: String,
@@ -38,17 +42,22 @@ pub(crate) struct State {
     expires: u64,
 }
 
+/// What an upstream's round leaves for the next one.
+#[derive(Debug, Default)]
+pub(crate) struct Round {
+    /// The upstream's own state, if it gave one.
+    pub(crate) state: Option<String>,
+    /// Which of its addresses gave it, where it has several.
+    pub(crate) address: Option<Arc<str>>,
+}
+
 impl State {
-    pub(crate) fn new(
-        upstream: &UpstreamKey,
-        upstream_state: Option<String>,
-        digest: String,
-        lifetime: Duration,
-    ) -> Self {
+    pub(crate) fn new(upstream: &UpstreamKey, round: Round, digest: String, lifetime: Duration) -> Self {
         let expires = now().saturating_add(lifetime.as_secs());
         Self {
             upstream: upstream.as_str().to_owned(),
-            upstream_state,
+            upstream_state: round.state,
+            address: round.address.as_deref().map(str::to_owned),
             digest,
             held: None,
             replica: None,
@@ -60,7 +69,12 @@ impl State {
     pub(crate) fn held(handle: String, replica: Option<String>, digest: String, lifetime: Duration) -> Self {
         let expires = now().saturating_add(lifetime.as_secs());
         let held = Some(handle);
-        Self { upstream: String::new(), upstream_state: None, digest, held, replica, expires }
+        Self { upstream: String::new(), upstream_state: None, address: None, digest, held, replica, expires }
+    }
+
+    /// What the next round begins with.
+    pub(crate) fn round(self) -> Round {
+        Round { state: self.upstream_state, address: self.address.map(Arc::from) }
     }
 
     pub(crate) fn seal(&self, sealer: &Sealer, endpoint: &str) -> String {
@@ -110,7 +124,7 @@ mod tests {
     use mpe_engine::UpstreamKey;
     use serde_json::value::RawValue;
 
-    use super::{State, digest};
+    use super::{Round, State, digest};
     use crate::seal::Sealer;
 
     const MINUTE: Duration = Duration::from_secs(60);
@@ -123,11 +137,12 @@ mod tests {
     fn a_state_opens_for_its_own_request_only() {
         let sealer = Sealer::new(None);
         let ours = digest("tools/call", "t", Some(&raw(r#"{"a":1,"b":{"c":2,"d":3}}"#)));
-        let token =
-            State::new(&UpstreamKey::new("up"), Some("theirs".into()), ours, MINUTE).seal(&sealer, "e");
+        let round = Round { state: Some("theirs".into()), address: Some("there".into()) };
+        let token = State::new(&UpstreamKey::new("up"), round, ours, MINUTE).seal(&sealer, "e");
         let respelled = digest("tools/call", "t", Some(&raw(r#"{ "b":{"d":3,"c":2}, "a":1 }"#)));
         let opened = State::open(&sealer, "e", &token, &respelled).unwrap();
-        assert_eq!(opened.upstream_state.as_deref(), Some("theirs"));
+        let round = opened.round();
+        assert_eq!((round.state.as_deref(), round.address.as_deref()), (Some("theirs"), Some("there")));
         let other = digest("tools/call", "t", Some(&raw(r#"{"a":2}"#)));
         assert_eq!(State::open(&sealer, "e", &token, &other).unwrap_err().error.code, -32602);
         assert!(State::open(&sealer, "f", &token, &respelled).is_err());
@@ -137,7 +152,8 @@ mod tests {
     #[test]
     fn an_expired_state_does_not_open() {
         let sealer = Sealer::new(None);
-        let token = State::new(&UpstreamKey::new("up"), None, "d".into(), Duration::ZERO).seal(&sealer, "e");
+        let token = State::new(&UpstreamKey::new("up"), Round::default(), "d".into(), Duration::ZERO)
+            .seal(&sealer, "e");
         assert!(State::open(&sealer, "e", &token, "d").is_err());
     }
 }

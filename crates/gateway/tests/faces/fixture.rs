@@ -159,13 +159,17 @@ impl Upstream for Scripted {
 fn read(request: &UpstreamRequest) -> UpstreamReply {
     let params = request.params.as_ref().unwrap().get();
     if params.contains("missing") {
-        return UpstreamReply { outcome: Err(ErrorObject::new(-32002, "gone".to_owned())), protocol: None };
+        return UpstreamReply {
+            outcome: Err(ErrorObject::new(-32002, "gone".to_owned())),
+            protocol: None,
+            address: None,
+        };
     }
     ok(&format!(r#"{{"contents":[{{"uri":"test://a","text":"x"}}],"echo":{params}}}"#))
 }
 
 fn ok(result: &str) -> UpstreamReply {
-    UpstreamReply { outcome: Ok(raw(result)), protocol: None }
+    UpstreamReply { outcome: Ok(raw(result)), protocol: None, address: None }
 }
 
 fn text(text: &str) -> UpstreamReply {
@@ -174,7 +178,11 @@ fn text(text: &str) -> UpstreamReply {
 
 fn rejected(code: i64, message: &str) -> UpstreamReply {
     let data = Some(raw(r#"{"why":[1.0]}"#));
-    UpstreamReply { outcome: Err(ErrorObject { code, message: message.to_owned(), data }), protocol: None }
+    UpstreamReply {
+        outcome: Err(ErrorObject { code, message: message.to_owned(), data }),
+        protocol: None,
+        address: None,
+    }
 }
 
 async fn call(request: &UpstreamRequest) -> Result<UpstreamReply, UpstreamError> {
@@ -238,6 +246,7 @@ async fn call(request: &UpstreamRequest) -> Result<UpstreamReply, UpstreamError>
                 UpstreamReply {
                     outcome: Err(ErrorObject { code: -32042, message: "pay first".to_owned(), data }),
                     protocol: None,
+                    address: None,
                 }
             }
         },

@@ -172,7 +172,7 @@ impl LambdaUpstream {
             }
             Reply::FunctionError(error) => Err(ErrorObject::new(code::INTERNAL_ERROR, error.sentence())),
         };
-        Ok(UpstreamReply { outcome, protocol: None })
+        Ok(UpstreamReply { outcome, protocol: None, address: None })
     }
 
     fn id(&self) -> Id {

@@ -89,7 +89,7 @@ impl Upstream for Tools {
                 ("tools/call", Some(params)) => Ok(self.call(params).await),
                 (method, _) => Err(ErrorObject::new(-32601, format!("no {method} here"))),
             };
-            Ok(UpstreamReply { outcome, protocol: None })
+            Ok(UpstreamReply { outcome, protocol: None, address: None })
         })
     }
 }

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 use super::{BalanceMeters, Balanced, Member};
 use crate::upstream::testing::{raw, request};
 use crate::upstream::{Change, Introduction, Upstream, UpstreamError, UpstreamReply, UpstreamRequest};
-use crate::{CallErrorKind, EjectionConfig};
+use crate::{CallContext, CallErrorKind, EjectionConfig};
 
 /// What one address does.
 #[derive(Clone, Copy)]
@@ -82,7 +82,7 @@ impl Upstream for Address {
         self.requests.fetch_add(1, Ordering::SeqCst);
         let act = self.script.lock().unwrap().pop_front().unwrap_or(*self.act.lock().unwrap());
         Box::pin(async move {
-            let reply = |outcome| Ok(UpstreamReply { outcome, protocol: None });
+            let reply = |outcome| Ok(UpstreamReply { outcome, protocol: None, address: None });
             match act {
                 Act::Answer => reply(Ok(raw(&json!({})))),
                 Act::Fail(kind) => Err(UpstreamError::new(kind, Sent::Maybe, "scripted")),
@@ -117,6 +117,7 @@ impl Upstream for Address {
 
 fn balanced(addresses: &[Arc<Address>]) -> Balanced {
     let member = |(n, address): (usize, &Arc<Address>)| Member {
+        tag: Arc::from(format!("tag {n}")),
         name: format!("address {n}"),
         link: Arc::clone(address) as Arc<dyn Upstream>,
         recorder: Arc::default(),
@@ -157,6 +158,36 @@ async fn equal_addresses_share_the_load_evenly() {
     for address in &addresses {
         assert!((90..=110).contains(&address.n()), "{} of 400", address.n());
     }
+}
+
+async fn ask_at(balanced: &Balanced, tag: &str) -> Result<UpstreamReply, UpstreamError> {
+    let mut request = request("tools/call", None);
+    request.context =
+        Arc::new(CallContext { address: Some(Arc::from(tag)), ..CallContext::clone(&request.context) });
+    balanced.request(request).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_round_goes_where_the_last_one_was_answered_whatever_the_load() {
+    let addresses = [Address::new(Act::Slow(Duration::from_secs(1))), Address::new(Act::Answer)];
+    let balanced = balanced(&addresses);
+    let rounds = join_all((0..50).map(|_| ask_at(&balanced, "tag 0"))).await;
+    assert_eq!((addresses[0].n(), addresses[1].n()), (50, 0));
+    for reply in rounds {
+        assert_eq!(reply.unwrap().address.as_deref(), Some("tag 0"), "and says so");
+    }
+    ask_at(&balanced, "an address that a reload has taken away").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_round_goes_elsewhere_when_its_address_is_out_or_cannot_be_reached() {
+    let addresses = [Address::new(Act::Unreachable), Address::new(Act::Answer)];
+    addresses[0].is_up.store(false, Ordering::SeqCst);
+    let balanced = balanced(&addresses);
+    for _ in 0..20 {
+        assert_eq!(ask_at(&balanced, "tag 0").await.unwrap().address.as_deref(), Some("tag 1"));
+    }
+    assert_eq!(addresses[0].n(), 5, "not asked any more once it is out");
 }
 
 #[tokio::test(start_paused = true)]

@@ -313,7 +313,7 @@ fn told(outcome: Outcome, protocol: Option<Protocol>) -> Told {
             let error = UpstreamError::new(CallErrorKind::UpstreamProtocol, Sent::No, message);
             Told::Misfit { outcome: Err(error), is_certain: true }
         }
-        _ => Told::Reply(UpstreamReply { outcome, protocol }),
+        _ => Told::Reply(UpstreamReply { outcome, protocol, address: None }),
     }
 }
 

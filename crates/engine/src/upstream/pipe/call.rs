@@ -44,7 +44,7 @@ pub(in crate::upstream) async fn request(
     let reply = timeout_at(request.deadline, until_reply(&mut waiting, &mut listener)).await;
     let outcome = reply.map_err(|_| UpstreamError::deadline(Sent::Maybe, "the reply"))??;
     host.works(pipe);
-    own_error(host, outcome).map(|outcome| UpstreamReply { outcome, protocol: None })
+    own_error(host, outcome).map(|outcome| UpstreamReply { outcome, protocol: None, address: None })
 }
 
 /// A server that no longer speaks what it spoke is found out anew; the caller need not know.
