@@ -42,8 +42,6 @@ struct Wires {
     written: Arc<AtomicU64>,
 }
 
-type Script = Arc<dyn Fn(Asked, Wires) -> BoxFuture<'static, ()> + Send + Sync>;
-
 /// A server that does as it likes with every request but the first questions.
 struct Rogue {
     url: String,
@@ -75,13 +73,19 @@ impl Wires {
         while self.written.load(Ordering::SeqCst) < 1 << 30 && self.say(bytes).await {}
     }
 
+    /// The head of a document of this many bytes.
+    async fn head(&mut self, length: usize) {
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n";
+        self.say(format!("{head}content-length: {length}\r\n\r\n")).await;
+    }
+
+    async fn document(&mut self, bytes: impl AsRef<[u8]>) {
+        self.head(bytes.as_ref().len()).await;
+        self.say(bytes).await;
+    }
+
     async fn json(&mut self, message: &Value) {
-        let text = message.to_string();
-        let head = format!(
-            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
-            text.len()
-        );
-        self.say(head + &text).await;
+        self.document(message.to_string()).await;
     }
 
     async fn event_stream(&mut self) {
@@ -124,12 +128,14 @@ async fn read(stream: &mut TcpStream) -> Option<Asked> {
 }
 
 /// A server that introduces itself well, and then does as `script` says, once per connection.
-async fn rogue(script: impl Fn(Asked, Wires) -> BoxFuture<'static, ()> + Send + Sync + 'static) -> Rogue {
+async fn rogue<F>(script: impl Fn(Asked, Wires) -> F + Send + Sync + 'static) -> Rogue
+where
+    F: Future<Output = ()> + Send + 'static,
+{
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/mcp", listener.local_addr().unwrap());
     let (written, asked) = (Arc::<AtomicU64>::default(), Arc::<Mutex<Vec<String>>>::default());
-    let (script, counter, journal): (Script, _, _) =
-        (Arc::new(script), Arc::clone(&written), Arc::clone(&asked));
+    let (script, counter, journal) = (Arc::new(script), Arc::clone(&written), Arc::clone(&asked));
     let running = tokio::spawn(async move {
         let mut connections = JoinSet::new();
         while let Ok((mut stream, _)) = listener.accept().await {
@@ -179,10 +185,31 @@ impl Rogue {
         request(&*self.upstream(), "echo", limit, CallContext::default()).await
     }
 
-    /// The error of one call.
+    /// The error of one call, which may have run.
     async fn error(&self) -> UpstreamError {
-        self.call_within(Duration::from_secs(60)).await.expect_err("a broken answer")
+        let error = self.call_within(Duration::from_secs(60)).await.expect_err("a broken answer");
+        assert_eq!(error.sent, Sent::Maybe, "{error:?}");
+        error
     }
+
+    /// The error of one call, which is this server's fault.
+    async fn broken(&self) -> UpstreamError {
+        let error = self.error().await;
+        assert_eq!(error.kind, CallErrorKind::UpstreamProtocol, "{error:?}");
+        error
+    }
+
+    /// Nobody has read more than that, but for what lay in sockets.
+    fn was_cut_off_at(&self, bytes: u64) {
+        assert!(self.written() <= bytes + IN_FLIGHT, "{} bytes were read", self.written());
+    }
+}
+
+/// The `structuredContent` of one call's answer.
+async fn content(upstream: &dyn Upstream, tool: &str) -> Value {
+    let reply = request(upstream, tool, Duration::from_secs(20), CallContext::default()).await.unwrap();
+    let mut result: Value = serde_json::from_str(reply.outcome.unwrap().get()).unwrap();
+    result["structuredContent"].take()
 }
 
 async fn request(
@@ -205,115 +232,79 @@ async fn request(
 
 #[tokio::test]
 async fn an_endless_line_of_an_event_stream_is_cut_off() {
-    let rogue = rogue(|_, mut wires| {
-        async move {
-            wires.event_stream().await;
-            wires.say("data: ").await;
-            wires.say_forever(&vec![b'x'; 1 << 20]).await;
-        }
-        .boxed()
+    let rogue = rogue(|_, mut wires| async move {
+        wires.event_stream().await;
+        wires.say("data: ").await;
+        wires.say_forever(&vec![b'x'; 1 << 20]).await;
     })
     .await;
-    let error = rogue.error().await;
-    assert_eq!((error.kind, error.sent), (CallErrorKind::UpstreamProtocol, Sent::Maybe), "{error:?}");
-    assert!(rogue.written() <= LIMIT + IN_FLIGHT, "{} bytes were read", rogue.written());
+    rogue.broken().await;
+    rogue.was_cut_off_at(LIMIT);
 }
 
 #[tokio::test]
 async fn an_event_of_endless_lines_is_cut_off() {
-    let rogue = rogue(|_, mut wires| {
-        async move {
-            wires.event_stream().await;
-            let line = format!("data: {}\n", "x".repeat(1 << 10));
-            wires.say_forever(line.repeat(1 << 10).as_bytes()).await;
-        }
-        .boxed()
+    let rogue = rogue(|_, mut wires| async move {
+        wires.event_stream().await;
+        let line = format!("data: {}\n", "x".repeat(1 << 10));
+        wires.say_forever(line.repeat(1 << 10).as_bytes()).await;
     })
     .await;
-    let error = rogue.error().await;
-    assert_eq!((error.kind, error.sent), (CallErrorKind::UpstreamProtocol, Sent::Maybe), "{error:?}");
-    assert!(rogue.written() <= LIMIT + IN_FLIGHT, "{} bytes were read", rogue.written());
+    rogue.broken().await;
+    rogue.was_cut_off_at(LIMIT);
 }
 
 #[tokio::test]
 async fn a_gigabyte_of_body_is_refused_before_it_is_read() {
-    let rogue = rogue(|_, mut wires| {
-        async move {
-            wires
-                .say(
-                    "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 1073741824\r\n\r\n",
-                )
-                .await;
-            wires.say_forever(&vec![b' '; 1 << 20]).await;
-        }
-        .boxed()
+    let rogue = rogue(|_, mut wires| async move {
+        wires.head(1 << 30).await;
+        wires.say_forever(&vec![b' '; 1 << 20]).await;
     })
     .await;
     let error = rogue.error().await;
-    assert_eq!(error.sent, Sent::Maybe, "{error:?}");
     assert!(error.message.contains("limit"), "{error:?}");
-    assert!(rogue.written() <= IN_FLIGHT, "{} bytes were read", rogue.written());
+    rogue.was_cut_off_at(0);
 }
 
 #[tokio::test]
 async fn an_endless_body_of_unknown_length_is_cut_off() {
-    let rogue = rogue(|_, mut wires| {
-        async move {
-            wires
-                .say(
-                    "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n",
-                )
-                .await;
-            let mut chunk = b"100000\r\n".to_vec();
-            chunk.resize(chunk.len() + (1 << 20), b' ');
-            chunk.extend(b"\r\n");
-            wires.say_forever(&chunk).await;
-        }
-        .boxed()
+    let rogue = rogue(|_, mut wires| async move {
+        wires
+            .say("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n")
+            .await;
+        let mut chunk = b"100000\r\n".to_vec();
+        chunk.resize(chunk.len() + (1 << 20), b' ');
+        chunk.extend(b"\r\n");
+        wires.say_forever(&chunk).await;
     })
     .await;
-    let error = rogue.error().await;
-    assert_eq!(error.sent, Sent::Maybe, "{error:?}");
-    assert!(rogue.written() <= LIMIT + IN_FLIGHT, "{} bytes were read", rogue.written());
+    rogue.error().await;
+    rogue.was_cut_off_at(LIMIT);
 }
 
 #[tokio::test]
 async fn an_endless_head_is_cut_off() {
-    let rogue = rogue(|_, mut wires| {
-        async move {
-            wires.say("HTTP/1.1 200 OK\r\n").await;
-            wires
-                .say_forever(&b"x-filler: yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\r\n".repeat(1000))
-                .await;
-        }
-        .boxed()
+    let rogue = rogue(|_, mut wires| async move {
+        wires.say("HTTP/1.1 200 OK\r\n").await;
+        wires.say_forever(&b"x-filler: yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\r\n".repeat(1000)).await;
     })
     .await;
-    let error = rogue.error().await;
-    assert_eq!(error.sent, Sent::Maybe, "{error:?}");
-    assert!(rogue.written() <= IN_FLIGHT, "{} bytes were read", rogue.written());
+    rogue.error().await;
+    rogue.was_cut_off_at(0);
 }
 
 #[tokio::test]
 async fn json_nested_ten_thousand_deep_is_refused() {
-    let rogue = rogue(|asked, mut wires| {
-        async move {
-            let deep = "[".repeat(10_000) + &"]".repeat(10_000);
-            let text = format!(
-                r#"{{"jsonrpc":"2.0","id":{},"result":{{"resultType":"complete","content":{deep}}}}}"#,
-                asked.message["id"]
-            );
-            let head = format!(
-                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
-                text.len()
-            );
-            wires.say(head + &text).await;
-        }
-        .boxed()
+    let rogue = rogue(|asked, mut wires| async move {
+        let deep = "[".repeat(10_000) + &"]".repeat(10_000);
+        let text = format!(
+            r#"{{"jsonrpc":"2.0","id":{},"result":{{"resultType":"complete","content":{deep}}}}}"#,
+            asked.message["id"]
+        );
+        wires.document(text).await;
     })
     .await;
-    let error = rogue.error().await;
-    assert_eq!((error.kind, error.sent), (CallErrorKind::UpstreamProtocol, Sent::Maybe), "{error:?}");
+    let error = rogue.broken().await;
     assert!(error.message.contains("nested deeper than"), "{error:?}");
 }
 
@@ -330,13 +321,10 @@ async fn discovery_error(rogue: &Rogue) -> String {
 
 #[tokio::test]
 async fn a_cursor_that_comes_again_ends_the_listing() {
-    let rogue = rogue(|asked, mut wires| {
-        async move {
-            let page =
-                json!({"tools": [{"name": "t", "inputSchema": {"type": "object"}}], "nextCursor": "again"});
-            wires.json(&asked.result(&page)).await;
-        }
-        .boxed()
+    let rogue = rogue(|asked, mut wires| async move {
+        let page =
+            json!({"tools": [{"name": "t", "inputSchema": {"type": "object"}}], "nextCursor": "again"});
+        wires.json(&asked.result(&page)).await;
     })
     .await;
     let error = discovery_error(&rogue).await;
@@ -350,7 +338,6 @@ async fn a_list_of_endless_pages_is_given_up() {
     let rogue = rogue(move |asked, mut wires| {
         let page = pages.fetch_add(1, Ordering::SeqCst);
         async move { wires.json(&asked.result(&json!({"tools": [], "nextCursor": page.to_string()}))).await }
-            .boxed()
     })
     .await;
     let error = discovery_error(&rogue).await;
@@ -359,64 +346,47 @@ async fn a_list_of_endless_pages_is_given_up() {
 
 #[tokio::test]
 async fn replies_to_what_nobody_asked_are_no_reply() {
-    let rogue = rogue(|_, mut wires| {
-        async move {
-            wires.event_stream().await;
-            for id in [json!(-1), json!("1"), json!(1 << 40), json!("x")] {
-                let wrong =
-                    json!({"jsonrpc": "2.0", "id": id, "result": {"content": [], "resultType": "complete"}});
-                wires.say(format!("data: {wrong}\n\n")).await;
-            }
+    let rogue = rogue(|_, mut wires| async move {
+        wires.event_stream().await;
+        for id in [json!(-1), json!("1"), json!(1 << 40), json!("x")] {
+            let wrong =
+                json!({"jsonrpc": "2.0", "id": id, "result": {"content": [], "resultType": "complete"}});
+            wires.say(format!("data: {wrong}\n\n")).await;
         }
-        .boxed()
     })
     .await;
     let error = rogue.error().await;
-    assert_eq!((error.kind, error.sent), (CallErrorKind::UpstreamLost, Sent::Maybe), "{error:?}");
+    assert_eq!(error.kind, CallErrorKind::UpstreamLost, "{error:?}");
 }
 
 #[tokio::test]
 async fn of_several_replies_the_first_counts_and_the_others_reach_nobody() {
-    let rogue = rogue(|asked, mut wires| {
-        async move {
-            wires.event_stream().await;
-            let name = &asked.message["params"]["name"];
-            for n in 0..3 {
-                let reply = asked.result(&json!({"content": [], "structuredContent": {"of": name, "n": n}}));
-                wires.say(format!("data: {reply}\n\n")).await;
-            }
+    let rogue = rogue(|asked, mut wires| async move {
+        wires.event_stream().await;
+        let name = &asked.message["params"]["name"];
+        for n in 0..3 {
+            let reply = asked.result(&json!({"content": [], "structuredContent": {"of": name, "n": n}}));
+            wires.say(format!("data: {reply}\n\n")).await;
         }
-        .boxed()
     })
     .await;
     let upstream = rogue.upstream();
     for tool in ["one", "two", "three"] {
-        let reply = request(&*upstream, tool, Duration::from_secs(20), CallContext::default()).await.unwrap();
-        let result: Value = serde_json::from_str(reply.outcome.unwrap().get()).unwrap();
-        assert_eq!(result["structuredContent"], json!({"of": tool, "n": 0}));
+        assert_eq!(content(&*upstream, tool).await, json!({"of": tool, "n": 0}));
     }
 }
 
 #[tokio::test]
 async fn bytes_that_are_no_utf_8_are_refused_where_they_stand() {
-    let rogue = rogue(|asked, mut wires| {
-        async move {
-            let mut text =
-                asked.result(&json!({"content": [{"type": "text", "text": "@"}]})).to_string().into_bytes();
-            let at = text.iter().position(|byte| *byte == b'@').unwrap();
-            text[at] = 0xff;
-            let head = format!(
-                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
-                text.len()
-            );
-            wires.say(head).await;
-            wires.say(text).await;
-        }
-        .boxed()
+    let rogue = rogue(|asked, mut wires| async move {
+        let mut text =
+            asked.result(&json!({"content": [{"type": "text", "text": "@"}]})).to_string().into_bytes();
+        let at = text.iter().position(|byte| *byte == b'@').unwrap();
+        text[at] = 0xff;
+        wires.document(text).await;
     })
     .await;
-    let error = rogue.error().await;
-    assert_eq!((error.kind, error.sent), (CallErrorKind::UpstreamProtocol, Sent::Maybe), "{error:?}");
+    let error = rogue.broken().await;
     assert!(error.message.contains("not UTF-8 at byte"), "{error:?}");
 }
 
@@ -426,7 +396,7 @@ async fn the_name_of_a_tool_adds_no_header() {
     let journal = Arc::clone(&heads);
     let rogue = rogue(move |asked, mut wires| {
         journal.lock().unwrap().push(asked.head.clone());
-        async move { wires.json(&asked.result(&json!({"content": []}))).await }.boxed()
+        async move { wires.json(&asked.result(&json!({"content": []}))).await }
     })
     .await;
     let upstream = rogue.upstream();
@@ -441,8 +411,7 @@ async fn the_name_of_a_tool_adds_no_header() {
 
 #[tokio::test]
 async fn a_tool_whose_annotation_would_add_a_header_is_left_out() {
-    let rogue = rogue(|asked, mut wires| {
-        async move {
+    let rogue = rogue(|asked, mut wires| async move {
             let schema = |header: &str| {
                 json!({"type": "object", "properties": {"a": {"type": "string", "x-mcp-header": header}}})
             };
@@ -450,9 +419,7 @@ async fn a_tool_whose_annotation_would_add_a_header_is_left_out() {
                 {"name": "bad", "inputSchema": schema("A\r\nEvil: yes")},
                 {"name": "good", "inputSchema": schema("Region")}]});
             wires.json(&asked.result(&tools)).await;
-        }
-        .boxed()
-    })
+})
     .await;
     let engine = Engine::builder().endpoint(endpoint(vec![rogue.config()])).start().unwrap();
     assert!(engine.settled(Instant::now() + Duration::from_secs(20)).await);
@@ -462,20 +429,17 @@ async fn a_tool_whose_annotation_would_add_a_header_is_left_out() {
 #[tokio::test]
 async fn an_answer_that_trickles_ends_at_the_deadline() {
     for is_head_slow in [true, false] {
-        let rogue = rogue(move |_, mut wires| {
-            async move {
-                if !is_head_slow {
-                    wires.say("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 900\r\n\r\n").await;
-                }
-                let trickle = if is_head_slow { "HTTP/1.1 200 OK\r\nx-filler: yyyyyyyyyyyyy" } else { "{     " };
-                for byte in trickle.bytes().cycle().take(1000) {
-                    if !wires.say([byte]).await {
-                        return;
-                    }
-                    sleep(Duration::from_millis(20)).await;
-                }
+        let rogue = rogue(move |_, mut wires| async move {
+            if !is_head_slow {
+                wires.head(900).await;
             }
-            .boxed()
+            let trickle = if is_head_slow { "HTTP/1.1 200 OK\r\nx-filler: yyyyyyyyyyyyy" } else { "{     " };
+            for byte in trickle.bytes().cycle().take(1000) {
+                if !wires.say([byte]).await {
+                    return;
+                }
+                sleep(Duration::from_millis(20)).await;
+            }
         })
         .await;
         let begun = Instant::now();
@@ -493,41 +457,30 @@ async fn a_body_that_ends_early_is_a_lost_answer() {
         "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 500\r\n\r\ndata: {\"jso",
         "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n",
     ] {
-        let rogue = rogue(move |_, mut wires| {
-            async move {
-                wires.say(head).await;
-            }
-            .boxed()
+        let rogue = rogue(move |_, mut wires| async move {
+            wires.say(head).await;
         })
         .await;
         let error = rogue.error().await;
-        assert_eq!((error.kind, error.sent), (CallErrorKind::UpstreamLost, Sent::Maybe), "{head}: {error:?}");
+        assert_eq!(error.kind, CallErrorKind::UpstreamLost, "{head}: {error:?}");
     }
 }
 
 #[tokio::test]
 async fn bytes_behind_the_stated_length_are_no_answer_to_the_next_call() {
-    let rogue = rogue(|asked, mut wires| {
-        async move {
-            let name = asked.message["params"]["name"].clone();
-            let text = asked.result(&json!({"content": [], "structuredContent": {"of": name}})).to_string();
-            let forged = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
-            let head = format!(
-                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
-                text.len()
-            );
-            wires.say(head + &text + forged).await;
-            // Kept open: whoever uses the connection again reads what was forged.
-            sleep(Duration::from_secs(20)).await;
-        }
-        .boxed()
+    let rogue = rogue(|asked, mut wires| async move {
+        let name = asked.message["params"]["name"].clone();
+        let text = asked.result(&json!({"content": [], "structuredContent": {"of": name}})).to_string();
+        let forged = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
+        wires.document(text).await;
+        wires.say(forged).await;
+        // Kept open: whoever uses the connection again reads what was forged.
+        sleep(Duration::from_secs(20)).await;
     })
     .await;
     let upstream = rogue.upstream();
     for tool in ["one", "two", "three"] {
-        let reply = request(&*upstream, tool, Duration::from_secs(20), CallContext::default()).await.unwrap();
-        let result: Value = serde_json::from_str(reply.outcome.unwrap().get()).unwrap();
-        assert_eq!(result["structuredContent"]["of"], tool);
+        assert_eq!(content(&*upstream, tool).await, json!({"of": tool}));
     }
 }
 
@@ -551,16 +504,13 @@ impl CallEvents for Counter {
 
 #[tokio::test]
 async fn a_flood_of_notifications_ends_with_the_call() {
-    let rogue = rogue(|asked, mut wires| {
-        async move {
+    let rogue = rogue(|asked, mut wires| async move {
             wires.event_stream().await;
             let progress = json!({"jsonrpc": "2.0", "method": "notifications/progress",
                 "params": {"progressToken": asked.message["params"]["_meta"]["progressToken"], "progress": 1}});
             let flood = format!("data: {progress}\n\n").repeat(100);
             wires.say_forever(flood.as_bytes()).await;
-        }
-        .boxed()
-    })
+})
     .await;
     let counter = Arc::new(Counter::default());
     let context = CallContext {
@@ -584,15 +534,11 @@ async fn an_answer_that_is_no_http_is_a_protocol_error_or_a_lost_connection() {
     for nonsense in
         ["SSH-2.0-OpenSSH_9.2\r\n", "HTTP/1.1 abc\r\n\r\n", "\r\n\r\n\r\n", "\0\0\0\0\0\0\0\0\0\0\0\0"]
     {
-        let rogue = rogue(move |_, mut wires| {
-            async move {
-                wires.say(nonsense).await;
-            }
-            .boxed()
+        let rogue = rogue(move |_, mut wires| async move {
+            wires.say(nonsense).await;
         })
         .await;
         let error = rogue.error().await;
-        assert_eq!(error.sent, Sent::Maybe, "{nonsense:?}: {error:?}");
         assert!(
             matches!(error.kind, CallErrorKind::UpstreamProtocol | CallErrorKind::UpstreamLost),
             "{nonsense:?}: {error:?}"
