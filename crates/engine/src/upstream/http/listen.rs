@@ -1,7 +1,6 @@
 //! Hears what a server announces: `subscriptions/listen` in the modern era, a session's stream in the legacy one.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use tracing::debug;
 use super::super::pipe::Pipe;
 use super::super::subscription::{agreed_resources, filter};
 use super::super::{Change, UpstreamError, UpstreamRequest};
+use super::background::Background;
 use super::reader::Messages;
 use super::session::Session;
 use super::standing::{self, Opened};
@@ -25,23 +25,13 @@ use super::{Inner, NO_CAPABILITIES, STEP_TIMEOUT, events, legacy, modern};
 use crate::CallContext;
 
 /// What is to be heard, and what is being heard.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Listening {
-    is_running: AtomicBool,
+    task: Background,
     /// Resources whose updates are wanted, with a number that grows with each change of mind.
     wanted: watch::Sender<(u64, BTreeSet<String>)>,
     /// Which number has been served, and what the server agreed to.
     armed: watch::Sender<(u64, Vec<String>)>,
-}
-
-impl Default for Listening {
-    fn default() -> Self {
-        Self {
-            is_running: AtomicBool::new(false),
-            wanted: watch::Sender::default(),
-            armed: watch::Sender::default(),
-        }
-    }
 }
 
 /// Pause before a stream is opened again; it doubles while that fails.
@@ -64,23 +54,7 @@ impl Listening {
 
 /// Starts listening unless that is under way.
 pub(super) fn start(inner: &Arc<Inner>) {
-    if inner.listening.is_running.swap(true, Ordering::AcqRel) {
-        return;
-    }
-    let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-        inner.listening.is_running.store(false, Ordering::Release);
-        return;
-    };
-    let (weak, stop) = (Arc::downgrade(inner), inner.stop.clone());
-    inner.tasks.spawn_on(
-        async move {
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = run(weak) => {}
-            }
-        },
-        &runtime,
-    );
+    inner.listening.task.start(inner, run);
 }
 
 /// Wants updates of exactly these resources; returns those the server has agreed to by the deadline.
@@ -108,12 +82,8 @@ async fn run(weak: Weak<Inner>) {
     let mut broke_at = None;
     loop {
         let Some(inner) = weak.upgrade() else { return };
-        if !inner.notices.has_listeners() {
-            inner.listening.is_running.store(false, Ordering::Release);
-            // Somebody may have come between the two lines above.
-            if !inner.notices.has_listeners() || inner.listening.is_running.swap(true, Ordering::AcqRel) {
-                return;
-            }
+        if inner.listening.task.is_over(|| inner.notices.has_listeners()) {
+            return;
         }
         let mut wanted = inner.listening.wanted.subscribe();
         let now_wanted = wanted.borrow_and_update().clone();

@@ -22,6 +22,7 @@ use super::pipe::Pipe;
 use super::{Change, Introduction, Notices, Upstream, UpstreamError, UpstreamReply, UpstreamRequest};
 use crate::CallContext;
 
+mod background;
 mod eras;
 mod events;
 mod legacy;

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 use super::super::UpstreamError;
 use super::super::listener::LogLevel;
 use super::Inner;
+use super::background::Background;
 use crate::CallContext;
 
 /// Sets of capabilities that sessions are kept for, at most. The least recently used one is retired beyond.
@@ -126,8 +127,8 @@ pub(super) struct Slot {
 pub(super) struct Sessions {
     slots: Mutex<HashMap<Arc<str>, Arc<Slot>>>,
     clock: AtomicU64,
-    /// Somebody looks for idle ones.
-    is_tended: AtomicBool,
+    /// Looks for idle ones.
+    tending: Background,
 }
 
 impl Sessions {
@@ -197,8 +198,8 @@ impl Sessions {
         (slot, evicted)
     }
 
-    /// Takes out what nobody has used for that long, nor uses now. True when nothing is left.
-    fn take_idle(&self, limit: Duration) -> (Vec<Arc<Session>>, bool) {
+    /// Takes out what nobody has used for that long, nor uses now.
+    fn take_idle(&self, limit: Duration) -> Vec<Arc<Session>> {
         let mut slots = self.slots.lock().expect("nothing panics while it holds this lock");
         let mut idle = Vec::new();
         slots.retain(|_, slot| {
@@ -208,7 +209,7 @@ impl Sessions {
             }
             keeps
         });
-        (idle, slots.is_empty())
+        idle
     }
 }
 
@@ -233,39 +234,18 @@ impl Slot {
 
 /// Ends sessions that nobody uses any more, as long as there are any.
 pub(super) fn retire_when_idle(inner: &Arc<Inner>) {
-    if inner.sessions.is_tended.swap(true, Ordering::AcqRel) {
-        return;
-    }
-    let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-        inner.sessions.is_tended.store(false, Ordering::Release);
-        return;
-    };
-    let (weak, stop) = (Arc::downgrade(inner), inner.stop.clone());
-    inner.tasks.spawn_on(
-        async move {
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = tend(weak) => {}
-            }
-        },
-        &runtime,
-    );
+    inner.sessions.tending.start(inner, tend);
 }
 
 async fn tend(weak: Weak<Inner>) {
     loop {
         sleep(CHECK).await;
         let Some(inner) = weak.upgrade() else { return };
-        let (idle, is_over) = inner.sessions.take_idle(IDLE);
-        for session in idle {
+        for session in inner.sessions.take_idle(IDLE) {
             inner.retire(session);
         }
-        if is_over {
-            inner.sessions.is_tended.store(false, Ordering::Release);
-            // Somebody may have come between the two lines above.
-            if inner.sessions.is_empty() || inner.sessions.is_tended.swap(true, Ordering::AcqRel) {
-                return;
-            }
+        if inner.sessions.tending.is_over(|| !inner.sessions.is_empty()) {
+            return;
         }
     }
 }
