@@ -200,7 +200,7 @@ pub enum Target {
     Balanced {
         /// Absolute `http` or `https` URLs.
         urls: Vec<http::Uri>,
-        /// Sent with every request, to each of them; values are secrets.
+        /// Sent with every request, to each of them; values are secrets. None of [`RESERVED_HEADERS`].
         headers: Vec<(http::HeaderName, SecretString)>,
         /// Which HTTP to speak.
         wire: Wire,
@@ -211,7 +211,7 @@ pub enum Target {
     Http {
         /// Absolute `http` or `https` URL.
         url: http::Uri,
-        /// Sent with every request; values are secrets.
+        /// Sent with every request; values are secrets. None of [`RESERVED_HEADERS`].
         headers: Vec<(http::HeaderName, SecretString)>,
         /// Which HTTP to speak.
         wire: Wire,
@@ -228,6 +228,27 @@ pub enum Target {
         cwd: Option<std::path::PathBuf>,
     },
 }
+
+/// Headers that no operator, registry or embedder sets: the engine does so itself, or HTTP/2 forbids them (RFC 9113 §8.2.2).
+/// Lower case, sorted.
+pub const RESERVED_HEADERS: &[&str] = &[
+    "accept",
+    "connection",
+    "content-length",
+    "content-type",
+    "host",
+    "keep-alive",
+    "last-event-id",
+    "mcp-method",
+    "mcp-name",
+    "mcp-protocol-version",
+    "mcp-session-id",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
 
 /// Equal when they lead to the same place in the same way; somebody else's implementation equals only itself.
 impl PartialEq for Target {

@@ -45,8 +45,8 @@ pub use catalog::{
 };
 pub use check::{ArgumentChecker, CheckerFactory, Violation};
 pub use config::{
-    EjectionConfig, EndpointConfig, Era, Limits, Naming, ProcessConfig, Start, Target, ToolLimits,
-    ToolOverride, UpstreamConfig,
+    EjectionConfig, EndpointConfig, Era, Limits, Naming, ProcessConfig, RESERVED_HEADERS, Start, Target,
+    ToolLimits, ToolOverride, UpstreamConfig,
 };
 pub use endpoint::{EndpointId, UpstreamKey};
 pub use engine::{Engine, EngineBuilder};

@@ -8,7 +8,10 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use super::fetch::Fetcher;
-use super::{SourceError, Sourced, UpstreamSource, check_key, like, parse_header, parse_url};
+use super::{
+    MAX_PAGES, SourceError, Sourced, UpstreamSource, check_key, filled, like, parse_header, parse_url,
+    too_many_pages,
+};
 use crate::{EndpointId, Target, UpstreamConfig};
 
 /// A GraphQL service that lists servers. `{endpoint_id}` in its address, its headers and the strings of its variables is
@@ -88,9 +91,6 @@ impl std::fmt::Debug for GraphqlRegistry {
 /// Items on one page.
 const PAGE: usize = 100;
 
-/// Pages of one answer, at most.
-const MAX_PAGES: usize = 200;
-
 /// The registry while it is being asked.
 pub(super) struct Asked {
     registry: GraphqlRegistry,
@@ -127,7 +127,7 @@ impl Asked {
                 return Ok(sourced);
             }
         }
-        Err(SourceError(format!("it lists more than {MAX_PAGES} pages")))
+        Err(too_many_pages())
     }
 
     async fn page(
@@ -189,10 +189,6 @@ impl UpstreamSource for Asked {
     ) -> BoxFuture<'a, Result<Sourced, SourceError>> {
         Box::pin(self.ask(endpoint, deadline))
     }
-}
-
-fn filled(text: &str, endpoint: &EndpointId) -> String {
-    text.replace("{endpoint_id}", endpoint.as_str())
 }
 
 /// Replaces the endpoint's name in every string.

@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use mpe_transport::Pool;
 use tokio::time::Instant;
 
-use crate::{EndpointId, UpstreamConfig};
+use crate::{EndpointId, RESERVED_HEADERS, UpstreamConfig};
 
 pub(crate) mod feed;
 mod fetch;
@@ -184,6 +184,18 @@ pub enum SourceState {
     Waiting,
 }
 
+/// Pages of one answer, at most.
+const MAX_PAGES: usize = 200;
+
+fn too_many_pages() -> SourceError {
+    SourceError(format!("it lists more than {MAX_PAGES} pages"))
+}
+
+/// The text with the endpoint's name in place of `{endpoint_id}`.
+fn filled(text: &str, endpoint: &EndpointId) -> String {
+    text.replace("{endpoint_id}", endpoint.as_str())
+}
+
 /// The target of a template, which leads nowhere.
 fn nowhere() -> crate::Target {
     crate::Target::Stdio { command: String::new(), args: Vec::new(), env: Vec::new(), cwd: None }
@@ -239,26 +251,6 @@ fn parse_header(name: &str, value: &str) -> Result<(http::HeaderName, secrecy::S
         .map_err(|_| format!("the value of `{name}` cannot stand in a header"))?;
     Ok((name, secrecy::SecretString::from(value.to_owned())))
 }
-
-/// Headers that the engine sets itself, or that HTTP/2 forbids (RFC 9113 §8.2.2).
-const RESERVED_HEADERS: [&str; 16] = [
-    "accept",
-    "connection",
-    "content-length",
-    "content-type",
-    "host",
-    "keep-alive",
-    "last-event-id",
-    "mcp-method",
-    "mcp-name",
-    "mcp-protocol-version",
-    "mcp-session-id",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
 
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::fetch::Fetcher;
-use super::{SourceError, Sourced, UpstreamSource, parse_url};
+use super::{MAX_PAGES, SourceError, Sourced, UpstreamSource, filled, parse_url, too_many_pages};
 use crate::{EndpointId, UpstreamConfig};
 
 mod server;
@@ -96,9 +96,6 @@ impl std::fmt::Debug for McpRegistry {
     }
 }
 
-/// Pages of one answer, at most.
-const MAX_PAGES: usize = 200;
-
 /// The registry while it is being asked.
 pub(super) struct Asked {
     registry: McpRegistry,
@@ -125,7 +122,7 @@ impl Asked {
     }
 
     async fn ask(&self, endpoint: &EndpointId, deadline: Instant) -> Result<Sourced, SourceError> {
-        let base = self.registry.url.replace("{endpoint_id}", endpoint.as_str());
+        let base = filled(&self.registry.url, endpoint);
         let mut entries = Entries::default();
         let mut cursor: Option<String> = None;
         for _ in 0..MAX_PAGES {
@@ -137,7 +134,7 @@ impl Asked {
             }
             cursor = next;
         }
-        Err(SourceError(format!("it lists more than {MAX_PAGES} pages")))
+        Err(too_many_pages())
     }
 
     fn read(&self, entries: Entries) -> Sourced {

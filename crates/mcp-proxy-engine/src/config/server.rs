@@ -2,7 +2,7 @@
 
 use http::{HeaderName, HeaderValue, Uri};
 use indexmap::IndexMap;
-use mpe_engine::{Target, UpstreamConfig};
+use mpe_engine::{RESERVED_HEADERS, Target, UpstreamConfig};
 use mpe_mcp_protocol::version::ProtocolVersion;
 use mpe_transport::{PoolConfig, Wire};
 
@@ -15,26 +15,6 @@ use super::values::{Count, Secret, Span};
 
 /// The server made of `internal_mcp`.
 pub(super) const INTERNAL: &str = "internal";
-
-/// Header names that the engine sets itself, or that HTTP/2 forbids (RFC 9113 §8.2.2).
-const RESERVED_HEADERS: [&str; 16] = [
-    "accept",
-    "connection",
-    "content-length",
-    "content-type",
-    "host",
-    "keep-alive",
-    "last-event-id",
-    "mcp-method",
-    "mcp-name",
-    "mcp-protocol-version",
-    "mcp-session-id",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
 
 /// By which key a server is reached.
 #[derive(Clone, Copy, PartialEq, Eq)]
