@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mpe_engine::{
-    CallContext, CallError, EndpointConfig, EndpointId, Engine, Executed, OutcomeKind, Target, ToolCall,
-    UpstreamConfig,
+    Blame, CallContext, CallError, EndpointConfig, EndpointId, Engine, Executed, OutcomeKind, Target,
+    ToolCall, UpstreamConfig,
 };
 use mpe_transport::Wire;
 use serde_json::value::RawValue;
@@ -50,16 +50,18 @@ fn call(tool: &str, arguments: Option<&String>, deadline: Instant) -> Result<Too
         tool: tool.to_owned(),
         arguments: RawValue::from_string(arguments.cloned().unwrap_or_else(|| "{}".to_owned()))?,
         deadline: Some(deadline),
-        check_arguments: true,
+        // For yes, give the builder somebody who compiles schemas (`EngineBuilder::checkers`).
+        check_arguments: false,
         context: Arc::new(CallContext::default()),
     })
 }
 
-/// The error says whether the call ran: that decides what may be done next.
+/// The error says whose fault it is and whether the call ran: that decides what may be done next.
 fn advice(error: &CallError) -> String {
-    match (error.executed, error.retry_after) {
-        (Executed::No, Some(wait)) => format!("it did not run; try again in {wait:?}"),
-        (Executed::No, None) => "it did not run; it may be sent again".to_owned(),
-        (Executed::Unknown, _) => "it may have run; look before you send it again".to_owned(),
+    match (error.blame, error.executed, error.retry_after) {
+        (_, Executed::Unknown, _) => "it may have run; look before you send it again".to_owned(),
+        (Blame::Caller, Executed::No, _) => "it did not run; mend the call".to_owned(),
+        (_, Executed::No, Some(wait)) => format!("it did not run; try again in {wait:?}"),
+        (_, Executed::No, None) => "it did not run; it may be sent again".to_owned(),
     }
 }

@@ -173,7 +173,7 @@ fn shown(uri: &http::Uri) -> String {
     let host = uri.authority().map(|authority| authority.as_str().rsplit('@').next().unwrap_or_default());
     match (uri.scheme_str(), host) {
         (Some(scheme), Some(host)) => format!("{scheme}://{host}{}", uri.path()),
-        _ => uri.path().to_owned(),
+        (_, host) => format!("{}{}", host.unwrap_or_default(), uri.path()),
     }
 }
 

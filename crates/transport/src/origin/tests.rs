@@ -37,6 +37,7 @@ fn what_a_uri_lacks_is_said() {
         Origin::of(&http::Uri::from_static(uri), wire).expect_err("must be refused").to_string()
     };
     assert_eq!(said("/path", Wire::Auto), "`/path`: an absolute URI is needed, such as https://host/path");
+    assert_eq!(said("host", Wire::Auto), "`host`: an absolute URI is needed, such as https://host/path");
     assert_eq!(said("ftp://host/", Wire::Auto), "`ftp://host/`: the scheme must be http or https");
     assert_eq!(
         said("https://host/", Wire::H2c),
