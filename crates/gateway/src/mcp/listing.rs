@@ -1,5 +1,7 @@
 //! Lists as MCP shows them, serialized once per catalogue: pages, cursors, capabilities, identity.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use mpe_engine::Catalogue;
 use mpe_mcp_protocol::jsonrpc::code;
@@ -13,8 +15,8 @@ use crate::json::{Members, ObjectWriter};
 use crate::seal::{Purpose, Sealer};
 use crate::service::Inbound;
 
-/// One list in pages.
-#[derive(Debug)]
+/// One list in pages. A clone shares them.
+#[derive(Clone, Debug)]
 pub(crate) struct Listing {
     /// The name of the member that holds the items: `tools`, `prompts` and so on.
     key: &'static str,
@@ -170,9 +172,12 @@ impl Listings {
             page_size,
             sealer,
         );
-        let legacy: Vec<String> = catalogue.tools().iter().map(|tool| legacy_tool(&tool.tool)).collect();
-        let legacy_tools =
-            Listing::of("tools", legacy.iter().map(String::as_str), catalogue, page_size, sealer);
+        let legacy: Vec<Cow<'_, str>> =
+            catalogue.tools().iter().map(|tool| legacy_tool(&tool.tool)).collect();
+        let legacy_tools = match legacy.iter().all(|tool| matches!(tool, Cow::Borrowed(_))) {
+            true => tools.clone(),
+            false => Listing::of("tools", legacy.iter().map(|tool| &**tool), catalogue, page_size, sealer),
+        };
         let listing =
             |key, items: Vec<&str>| Listing::of(key, items.into_iter(), catalogue, page_size, sealer);
         let prompts = catalogue.prompts().iter().map(|prompt| prompt.raw.get()).collect();
@@ -277,18 +282,18 @@ fn instructions(catalogue: &Catalogue) -> Option<String> {
 }
 
 /// A tool for a legacy client: an `outputSchema` whose root is no object is unknown there and left out.
-fn legacy_tool(tool: &mpe_mcp_protocol::tool::Tool) -> String {
+fn legacy_tool(tool: &mpe_mcp_protocol::tool::Tool) -> Cow<'_, str> {
     let is_object =
         |schema: &serde_json::Value| schema.get("type").and_then(|t| t.as_str()) == Some("object");
     if tool.output_schema().is_none_or(is_object) {
-        return tool.raw().get().to_owned();
+        return Cow::Borrowed(tool.raw().get());
     }
     let mut writer = ObjectWriter::with_capacity(tool.raw().get().len());
     let members = Members::of(tool.raw()).unwrap_or_default();
     for (key, value) in members.iter().filter(|(key, _)| *key != "outputSchema") {
         writer.raw(key, value.get());
     }
-    writer.finish_raw().get().to_owned()
+    Cow::Owned(writer.finish_raw().get().to_owned())
 }
 
 #[cfg(test)]
