@@ -197,9 +197,11 @@ impl Writer {
         if standing.revision.as_deref() == Some(revision) {
             return;
         }
-        let Some(memory) = self.engine.memory(endpoint) else { return };
         let (file, before) = (self.store.file(endpoint), standing.content);
-        match files::blocking(move || write(&file, &memory, before)).await {
+        let (engine, id) = (self.engine.clone(), endpoint.clone());
+        // A large catalogue takes a while to copy and to write out.
+        let writing = move || engine.memory(&id).map_or(Ok(before), |memory| write(&file, &memory, before));
+        match files::blocking(writing).await {
             Ok(content) => {
                 debug!(%endpoint, revision, "catalogue kept");
                 let revision = Some(revision.to_owned());
