@@ -24,6 +24,19 @@ async fn a_caller_may_stop_waiting_earlier() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_preferred_wait_is_kept_and_one_that_cannot_be_read_is_ignored() {
+    let fixture = Fixture::new().await;
+    for (prefer, waits) in [("wait=2", 2), ("respond-async, wait=\"3\"; x", 3), ("wait=5, wait=9", 5)] {
+        let began = tokio::time::Instant::now();
+        let answer = call(&fixture, "hang", &[("prefer", prefer)], "{}").await;
+        assert_eq!((answer.status, began.elapsed().as_secs()), (504, waits), "{prefer}");
+        assert_eq!(answer.json()["type"], json!("urn:mcp-proxy-engine:problem:deadline-exceeded"));
+    }
+    let answer = call(&fixture, "echo", &[("prefer", "wait=soon")], r#"{"message":"m"}"#).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+}
+
+#[tokio::test(start_paused = true)]
 async fn progress_comes_as_events_when_asked_for() {
     let fixture = Fixture::new().await;
     let answer = call(&fixture, "progress", &[("accept", "text/event-stream")], "{}").await;

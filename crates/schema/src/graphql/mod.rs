@@ -3,6 +3,7 @@
 mod answer;
 mod arguments;
 mod build;
+mod order;
 mod output;
 mod request;
 #[cfg(test)]
@@ -92,11 +93,13 @@ impl GraphqlSchema {
     /// # Cancel safety
     /// Dropping the future drops the calls under way; nothing else is held.
     pub async fn execute(&self, request: &[u8], caller: Arc<dyn ToolCaller>) -> Vec<u8> {
-        let request = match request::parse(request) {
+        let mut request = match request::parse(request) {
             Ok(request) => request.data(build::Calls::new(caller)),
             Err(message) => return request::refused(&message),
         };
-        let response = self.schema.execute(request).await;
+        let order = order::of(&mut request);
+        let mut response = self.schema.execute(request).await;
+        order::restore(&mut response, &order);
         serde_json::to_vec(&response).unwrap_or_else(|error| {
             request::refused(&format!("the answer cannot be written as JSON: {error}"))
         })

@@ -58,6 +58,20 @@ async fn run(schema: &GraphqlSchema, caller: &Arc<Scripted>, query: &str, variab
     serde_json::from_slice(&schema.execute(request.as_bytes(), caller).await).expect("JSON")
 }
 
+/// Answers a tool after as many seconds as the number at the end of its name says.
+struct Patient;
+
+impl ToolCaller for Patient {
+    fn call<'a>(&'a self, tool: &'a str, _: Box<RawValue>) -> BoxFuture<'a, Result<ToolValue, FieldError>> {
+        let seconds = tool.rsplit('_').next().and_then(|text| text.parse().ok()).expect("a number");
+        async move {
+            tokio::time::sleep(std::time::Duration::from_secs(seconds)).await;
+            Ok(ToolValue { result: raw(OK) })
+        }
+        .boxed()
+    }
+}
+
 const OK: &str = r#"{"content":[{"type":"text","text":"fine"}]}"#;
 
 #[tokio::test]
@@ -68,6 +82,35 @@ async fn a_read_only_tool_is_a_query_and_any_other_a_mutation() {
     assert_eq!(run(&schema, &caller, "mutation { write }", "null").await, json!({"data": {"write": "fine"}}));
     assert!(run(&schema, &caller, "{ write }", "null").await["errors"].is_array());
     assert_eq!(caller.calls().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn fields_stand_in_the_order_of_the_query_whichever_tool_answers_first() {
+    let tools = ["take_3", "take_1", "take_2"].map(|name| tool(name, &json!({}), true));
+    let request =
+        r#"{"query": "{ take_3 ...rest take_2 } fragment rest on Query { _tools ...{ again: take_1 } }"}"#;
+    let began = tokio::time::Instant::now();
+    let answer = build(&tools).execute(request.as_bytes(), Arc::new(Patient)).await;
+    let answer = String::from_utf8(answer).expect("text");
+    let at =
+        |field: &str| answer.find(&format!("\"{field}\":")).unwrap_or_else(|| panic!("{field}: {answer}"));
+    let order = ["take_3", "_tools", "again", "take_2"].map(at);
+    assert!(order.is_sorted(), "{answer}");
+    assert_eq!(began.elapsed().as_secs(), 3, "fields of a query run side by side");
+}
+
+#[tokio::test]
+async fn fragments_that_use_one_another_over_and_over_are_read_once() {
+    let schema = build(&[tool("look", &json!({}), true)]);
+    let mut query = "{ ...f0 }".to_owned();
+    for n in 0..30 {
+        query.push_str(&format!(
+            " fragment f{n} on Query {{ ...f{next} ...f{next} look }}",
+            next = (n + 1) % 30
+        ));
+    }
+    let answer = run(&schema, &Scripted::answering(OK), &query, "null").await;
+    assert!(answer["errors"].is_array(), "a cycle is refused: {answer}");
 }
 
 #[tokio::test]

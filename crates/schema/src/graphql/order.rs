@@ -1,0 +1,75 @@
+//! The order of an answer's fields: that of the query (GraphQL October 2021 §7.2.2), whichever tool answered first.
+
+use async_graphql::parser::types::{
+    DocumentOperations, ExecutableDocument, OperationDefinition, Selection, SelectionSet,
+};
+use async_graphql::{Name, Request, Response, Value};
+
+/// The response keys of the operation's own fields, in the order of the query. None for a request that cannot be read.
+pub(super) fn of(request: &mut Request) -> Vec<Name> {
+    let name = request.operation_name.clone();
+    let Ok(document) = request.parsed_query() else { return Vec::new() };
+    let mut reading = Reading { document, fragments: Vec::new(), keys: Vec::new() };
+    if let Some(operation) = operation(document, name.as_deref()) {
+        reading.collect(&operation.selection_set.node, 0);
+    }
+    reading.keys
+}
+
+/// Puts the fields of `response` into that order. What is not in it, stands behind.
+pub(super) fn restore(response: &mut Response, order: &[Name]) {
+    let Value::Object(fields) = &mut response.data else { return };
+    let place = |key: &Name| order.iter().position(|name| name == key).unwrap_or(order.len());
+    fields.sort_by_cached_key(|key, _| place(key));
+}
+
+fn operation<'a>(document: &'a ExecutableDocument, name: Option<&str>) -> Option<&'a OperationDefinition> {
+    match (&document.operations, name) {
+        (DocumentOperations::Single(operation), _) => Some(&operation.node),
+        (DocumentOperations::Multiple(operations), Some(name)) => operations.get(name).map(|it| &it.node),
+        (DocumentOperations::Multiple(operations), None) => operations.values().next().map(|it| &it.node),
+    }
+}
+
+/// Selections inside one another, at most: what nests deeper is refused before anything runs, but read here all the same.
+const MAX_DEPTH: usize = super::MAX_FIELD_DEPTH;
+
+struct Reading<'a> {
+    document: &'a ExecutableDocument,
+    /// Those that were read. One that is used again brings nothing new, and may use itself.
+    fragments: Vec<&'a Name>,
+    keys: Vec<Name>,
+}
+
+impl<'a> Reading<'a> {
+    fn collect(&mut self, selections: &'a SelectionSet, depth: usize) {
+        if depth > MAX_DEPTH {
+            return;
+        }
+        for selection in &selections.items {
+            match &selection.node {
+                Selection::Field(field) => {
+                    let key = &field.node.response_key().node;
+                    // As many as one request may have; more are refused.
+                    if self.keys.len() < super::MAX_FIELDS && !self.keys.contains(key) {
+                        self.keys.push(key.clone());
+                    }
+                }
+                Selection::FragmentSpread(spread) => self.spread(&spread.node.fragment_name.node, depth),
+                Selection::InlineFragment(fragment) => {
+                    self.collect(&fragment.node.selection_set.node, depth + 1);
+                }
+            }
+        }
+    }
+
+    fn spread(&mut self, name: &'a Name, depth: usize) {
+        if self.fragments.contains(&name) || self.fragments.len() == super::MAX_FIELDS {
+            return;
+        }
+        self.fragments.push(name);
+        if let Some(fragment) = self.document.fragments.get(name) {
+            self.collect(&fragment.node.selection_set.node, depth + 1);
+        }
+    }
+}
