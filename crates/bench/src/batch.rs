@@ -227,8 +227,12 @@ pub async fn neighbours(options: NeighbourOptions) -> anyhow::Result<()> {
         let phase = Duration::from_secs(options.seconds);
         hammer(&engine, &good, options.callers, phase, &mut alone).await?;
         let end = Instant::now() + phase;
-        let pestering = bad.iter().flat_map(|tool| (0..options.bad_callers).map(move |_| tool));
-        let pestering = join_all(pestering.map(|tool| pester(&engine, tool, end)));
+        let pestering = bad.iter().flat_map(|tool| (0..options.bad_callers).map(move |n| (tool, n)));
+        let pestering = join_all(pestering.map(|(tool, n)| {
+            // Strangers do not call in step.
+            let late = (PATIENCE + PAUSE) * n as u32 / options.bad_callers as u32;
+            pester(&engine, tool, late, end)
+        }));
         let (healthy, bad) =
             tokio::join!(hammer(&engine, &good, options.callers, phase, &mut beside), pestering);
         healthy?;
@@ -292,14 +296,19 @@ async fn hammer(
     Ok(())
 }
 
-/// Calls a bad upstream until `end`. Callers give up after half a second and come again a little later, as people do.
-async fn pester(engine: &Engine, tool: &str, end: Instant) -> anyhow::Result<u64> {
+/// How long a caller of a bad upstream waits for it, and then before it comes again, as people do.
+const PATIENCE: Duration = Duration::from_millis(500);
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Calls a bad upstream until `end`, from `late` on.
+async fn pester(engine: &Engine, tool: &str, late: Duration, end: Instant) -> anyhow::Result<u64> {
+    tokio::time::sleep(late).await;
     let mut calls = 0;
     while Instant::now() < end {
         // It fails; that is its purpose.
-        let _ = engine.call(call(tool, Some(Duration::from_millis(500)))?).await;
+        let _ = engine.call(call(tool, Some(PATIENCE))?).await;
         calls += 1;
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(PAUSE).await;
     }
     Ok(calls)
 }
