@@ -45,11 +45,10 @@ impl<'a> CallToolResult<'a> {
             Some("true") => true,
             Some(_) => return Err(DecodeError::shape("result: \"isError\" must be a boolean")),
         };
-        let (result_type, names_its_type) = result_type(&object)?;
         Ok(Self {
             is_error,
-            result_type,
-            names_its_type,
+            result_type: result_type(&object)?,
+            names_its_type: object.get("resultType").is_some(),
             has_meta: object.get("_meta").is_some(),
             structured_content: object.get("structuredContent"),
             content: object.present("content"),
@@ -57,13 +56,12 @@ impl<'a> CallToolResult<'a> {
     }
 }
 
-fn result_type(object: &Object<'_>) -> Result<(ResultType, bool), DecodeError> {
+fn result_type(object: &Object<'_>) -> Result<ResultType, DecodeError> {
     let named = object.string("resultType").map_err(|error| error.within("result"))?;
     Ok(match named.as_deref() {
-        None => (ResultType::Complete, false),
-        Some("complete") => (ResultType::Complete, true),
-        Some("input_required") => (ResultType::InputRequired, true),
-        Some(other) => (ResultType::Other(other.to_owned()), true),
+        None | Some("complete") => ResultType::Complete,
+        Some("input_required") => ResultType::InputRequired,
+        Some(other) => ResultType::Other(other.to_owned()),
     })
 }
 
@@ -73,7 +71,7 @@ fn result_type(object: &Object<'_>) -> Result<(ResultType, bool), DecodeError> {
 /// Invalid shape: no object, or a `resultType` that is no string.
 pub fn type_of(raw: &RawValue) -> Result<ResultType, DecodeError> {
     let object = Object::parse(raw).map_err(|error| error.within("result"))?;
-    result_type(&object).map(|(result_type, _)| result_type)
+    result_type(&object)
 }
 
 /// One thing a server asks for before it goes on.

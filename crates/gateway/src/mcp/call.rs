@@ -381,7 +381,7 @@ impl Run {
         extra: &[(&str, &str)],
     ) -> Result<Vec<Bytes>, Refusal> {
         match self.caller.version.era() {
-            Era::Modern => rpc::modern_result_of(result, known, self.view.server_info(), extra),
+            Era::Modern => rpc::modern_result(result, known, self.view.server_info(), extra),
             Era::Legacy => Ok(vec![rpc::legacy_result(result, self.caller.version)]),
         }
     }

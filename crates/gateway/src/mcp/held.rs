@@ -185,7 +185,7 @@ impl CallHolder {
         let mut result = ObjectWriter::new();
         result.string("resultType", "input_required").raw("inputRequests", requests.finish_raw().get());
         result.string("requestState", &state.seal(self.gateway.sealer(), self.endpoint.as_str()));
-        match modern_result(result.finish_raw(), self.view.server_info(), &[]) {
+        match modern_result(result.finish_raw(), None, self.view.server_info(), &[]) {
             Ok(pieces) => Answer { status: http::StatusCode::OK, outcome: Ok(pieces) },
             Err(refusal) => refusal.into(),
         }

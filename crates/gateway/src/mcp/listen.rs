@@ -256,7 +256,7 @@ impl Modern {
         if let Some(meta) = self.tag.meta() {
             result.raw("_meta", meta.get());
         }
-        let answer = match modern_result(result.finish_raw(), &self.server_info, &[]) {
+        let answer = match modern_result(result.finish_raw(), None, &self.server_info, &[]) {
             Ok(pieces) => Answer { status: http::StatusCode::OK, outcome: Ok(pieces) },
             Err(refusal) => refusal.into(),
         };

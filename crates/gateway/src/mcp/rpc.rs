@@ -210,19 +210,6 @@ fn wrapped(rejection: &ErrorObject) -> ErrorObject {
     }
 }
 
-/// `resultType` and our `serverInfo` added to a result for a modern client; everything else as it was. `extra` members
-/// replace those of the same name.
-///
-/// # Errors
-/// A result that is no object.
-pub(crate) fn modern_result(
-    result: Box<RawValue>,
-    server_info: &str,
-    extra: &[(&str, &str)],
-) -> Result<Vec<Bytes>, Refusal> {
-    modern_result_of(result, None, server_info, extra)
-}
-
 /// What is known of a result, an object, without reading it again.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Known {
@@ -232,11 +219,12 @@ pub(crate) struct Known {
     pub(crate) has_meta: bool,
 }
 
-/// As [`modern_result`]; what is `known` of the result need not be found out.
+/// `resultType` and our `serverInfo` added to a result for a modern client; everything else as it was. `extra` members
+/// replace those of the same name. What is `known` of the result need not be found out.
 ///
 /// # Errors
-/// As [`modern_result`].
-pub(crate) fn modern_result_of(
+/// A result that is no object.
+pub(crate) fn modern_result(
     result: Box<RawValue>,
     known: Option<Known>,
     server_info: &str,
@@ -355,10 +343,11 @@ fn without_links(content: &RawValue) -> Box<RawValue> {
 #[cfg(test)]
 mod tests {
     use mpe_mcp_protocol::jsonrpc::{ErrorObject, Id};
+    use mpe_mcp_protocol::result::CallToolResult;
     use mpe_mcp_protocol::version::{Era, ProtocolVersion};
     use serde_json::value::RawValue;
 
-    use super::{Answer, Refusal, legacy_result, modern_result, relayed};
+    use super::{Answer, Known, Refusal, legacy_result, modern_result, relayed};
 
     fn raw(json: &str) -> Box<RawValue> {
         RawValue::from_string(json.to_owned()).unwrap()
@@ -369,7 +358,7 @@ mod tests {
     }
 
     fn modern(result: &str) -> String {
-        text(modern_result(raw(result), r#"{"name":"g"}"#, &[]).unwrap().concat())
+        text(modern_result(raw(result), None, r#"{"name":"g"}"#, &[]).unwrap().concat())
     }
 
     #[test]
@@ -388,6 +377,24 @@ mod tests {
             (r#"{"resultType":"x"}"#, format!(r#"{{"resultType":"x","_meta":{{{server}}}}}"#)),
         ] {
             assert_eq!(modern(result), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_known_of_a_result_changes_nothing() {
+        for result in [
+            r#"{"content":[]}"#,
+            r#"{"resultType":"complete","content":[]}"#,
+            r#"{"resultType":null}"#,
+            r#"{ "_meta":{"a":1} }"#,
+            "{ }",
+        ] {
+            let raw = raw(result);
+            let head = CallToolResult::peek(&raw).unwrap();
+            let known = Known { is_typed: head.names_its_type, has_meta: head.has_meta };
+            drop(head);
+            let given = modern_result(raw, Some(known), r#"{"name":"g"}"#, &[]).unwrap();
+            assert_eq!(text(given.concat()), modern(result));
         }
     }
 

@@ -7,6 +7,13 @@ fn raw(text: &str) -> &RawValue {
 }
 
 #[test]
+fn a_result_type_that_is_null_is_written_all_the_same() {
+    let result = CallToolResult::peek(raw(r#"{"resultType":null}"#)).unwrap();
+    assert_eq!(result.result_type, ResultType::Complete);
+    assert!(result.names_its_type, "whoever adds the member would write it twice");
+}
+
+#[test]
 fn a_peek_reads_the_verdict_and_leaves_the_rest() {
     let text = r#"{"content":[{"type":"text","text":"x"}],"isError":true,"structuredContent":[1.0]}"#;
     let result = CallToolResult::peek(raw(text)).unwrap();
