@@ -1,15 +1,18 @@
 //! The order of an answer's fields: that of the query (GraphQL October 2021 §7.2.2), whichever tool answered first.
 
+use std::collections::HashSet;
+
 use async_graphql::parser::types::{
     DocumentOperations, ExecutableDocument, OperationDefinition, Selection, SelectionSet,
 };
 use async_graphql::{Name, Request, Response, Value};
+use indexmap::IndexSet;
 
 /// The response keys of the operation's own fields, in the order of the query. None for a request that cannot be read.
-pub(super) fn of(request: &mut Request) -> Vec<Name> {
+pub(super) fn of(request: &mut Request) -> IndexSet<Name> {
     let name = request.operation_name.clone();
-    let Ok(document) = request.parsed_query() else { return Vec::new() };
-    let mut reading = Reading { document, fragments: Vec::new(), keys: Vec::new() };
+    let Ok(document) = request.parsed_query() else { return IndexSet::new() };
+    let mut reading = Reading { document, fragments: HashSet::new(), keys: IndexSet::new() };
     if let Some(operation) = operation(document, name.as_deref()) {
         reading.collect(&operation.selection_set.node, 0);
     }
@@ -17,10 +20,9 @@ pub(super) fn of(request: &mut Request) -> Vec<Name> {
 }
 
 /// Puts the fields of `response` into that order. What is not in it, stands behind.
-pub(super) fn restore(response: &mut Response, order: &[Name]) {
+pub(super) fn restore(response: &mut Response, order: &IndexSet<Name>) {
     let Value::Object(fields) = &mut response.data else { return };
-    let place = |key: &Name| order.iter().position(|name| name == key).unwrap_or(order.len());
-    fields.sort_by_cached_key(|key, _| place(key));
+    fields.sort_by_cached_key(|key, _| order.get_index_of(key).unwrap_or(order.len()));
 }
 
 fn operation<'a>(document: &'a ExecutableDocument, name: Option<&str>) -> Option<&'a OperationDefinition> {
@@ -37,8 +39,8 @@ const MAX_DEPTH: usize = super::MAX_FIELD_DEPTH;
 struct Reading<'a> {
     document: &'a ExecutableDocument,
     /// Those that were read. One that is used again brings nothing new, and may use itself.
-    fragments: Vec<&'a Name>,
-    keys: Vec<Name>,
+    fragments: HashSet<&'a Name>,
+    keys: IndexSet<Name>,
 }
 
 impl<'a> Reading<'a> {
@@ -49,11 +51,7 @@ impl<'a> Reading<'a> {
         for selection in &selections.items {
             match &selection.node {
                 Selection::Field(field) => {
-                    let key = &field.node.response_key().node;
-                    // As many as one request may have; more are refused.
-                    if self.keys.len() < super::MAX_FIELDS && !self.keys.contains(key) {
-                        self.keys.push(key.clone());
-                    }
+                    self.keys.insert(field.node.response_key().node.clone());
                 }
                 Selection::FragmentSpread(spread) => self.spread(&spread.node.fragment_name.node, depth),
                 Selection::InlineFragment(fragment) => {
@@ -64,10 +62,9 @@ impl<'a> Reading<'a> {
     }
 
     fn spread(&mut self, name: &'a Name, depth: usize) {
-        if self.fragments.contains(&name) || self.fragments.len() == super::MAX_FIELDS {
+        if !self.fragments.insert(name) {
             return;
         }
-        self.fragments.push(name);
         if let Some(fragment) = self.document.fragments.get(name) {
             self.collect(&fragment.node.selection_set.node, depth + 1);
         }
