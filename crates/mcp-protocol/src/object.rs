@@ -51,15 +51,9 @@ impl<'a> Object<'a> {
     /// # Errors
     /// As [`Object::parse_text`], but for repeated members.
     pub fn parse_any(text: &'a str) -> Result<Self, DecodeError> {
-        if !text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{') {
-            let message = format!("expected an object, found {}", kind_of(text));
-            return Err(DecodeError { kind: DecodeErrorKind::InvalidShape, message, id: None });
-        }
-        serde_json::from_str::<Object<'a>>(text).map_err(|error| DecodeError {
-            kind: DecodeErrorKind::Parse,
-            message: error.to_string(),
-            id: None,
-        })
+        let mut members = Vec::with_capacity(8);
+        each_member(text, |name, value| members.push((name, value)))?;
+        Ok(Self { members })
     }
 
     /// The first member name that occurs twice.
@@ -119,37 +113,50 @@ impl<'a> Object<'a> {
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members;
+/// Hands the members of one object to `each`, in the order of the text: names decoded, values unparsed.
+///
+/// # Errors
+/// [`DecodeErrorKind::InvalidShape`] when it is no object, [`DecodeErrorKind::Parse`] when it is not JSON or has more than
+/// [`MAX_MEMBERS`].
+pub(crate) fn each_member<'a>(
+    text: &'a str,
+    each: impl FnMut(Cow<'a, str>, &'a RawValue),
+) -> Result<(), DecodeError> {
+    if !text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{') {
+        return Err(DecodeError::shape(format!("expected an object, found {}", kind_of(text))));
+    }
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let read = deserializer.deserialize_map(Members(each)).and_then(|()| deserializer.end());
+    read.map_err(|error| DecodeError { kind: DecodeErrorKind::Parse, message: error.to_string(), id: None })
+}
 
-        impl<'de> Visitor<'de> for Members {
-            type Value = Object<'de>;
+/// Reads an object for [`each_member`].
+struct Members<F>(F);
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
+impl<'de, F: FnMut(Cow<'de, str>, &'de RawValue)> Visitor<'de> for Members<F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+        let mut n_members = 0;
+        while let Some(Key(name)) = map.next_key()? {
+            if n_members == MAX_MEMBERS {
+                return Err(serde::de::Error::custom(format_args!(
+                    "more than {MAX_MEMBERS} members in one object"
+                )));
             }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::with_capacity(8);
-                while let Some(Key(name)) = map.next_key()? {
-                    if members.len() == MAX_MEMBERS {
-                        return Err(serde::de::Error::custom(format_args!(
-                            "more than {MAX_MEMBERS} members in one object"
-                        )));
-                    }
-                    members.push((name, map.next_value::<&'de RawValue>()?));
-                }
-                Ok(Object { members })
-            }
+            n_members += 1;
+            (self.0)(name, map.next_value::<&'de RawValue>()?);
         }
-
-        deserializer.deserialize_map(Members)
+        Ok(())
     }
 }
 
 /// A key that borrows whenever it holds no escape.
-pub(crate) struct Key<'a>(pub(crate) Cow<'a, str>);
+struct Key<'a>(Cow<'a, str>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

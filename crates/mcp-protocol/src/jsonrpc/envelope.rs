@@ -1,14 +1,11 @@
 //! One message, borrowed: what the hot path reads of it.
 
 use std::borrow::Cow;
-use std::fmt;
 
-use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::{DecodeError, DecodeErrorKind, ErrorObject, Id, Message, Notification, Request, Response};
-use crate::object::{Key, MAX_DEPTH, MAX_MEMBERS, is_deeper_than, kind_of, string_of};
+use crate::object::{MAX_DEPTH, each_member, is_deeper_than, kind_of, string_of};
 
 /// One JSON-RPC message that borrows everything but its id from the bytes it was read from.
 #[derive(Clone, Debug)]
@@ -162,13 +159,16 @@ impl<'a> Parts<'a> {
     /// # Errors
     /// [`DecodeErrorKind::InvalidShape`] when it is no object, [`DecodeErrorKind::Parse`] when it is not JSON.
     fn read(text: &'a str) -> Result<Self, DecodeError> {
-        if !text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{') {
-            return Err(fail(
-                DecodeErrorKind::InvalidShape,
-                format!("expected an object, found {}", kind_of(text)),
-            ));
+        let mut parts = Self::default();
+        each_member(text, |name, value| parts.put(&name, value))?;
+        Ok(parts)
+    }
+
+    fn put(&mut self, name: &str, value: &'a RawValue) {
+        let Some((name, place)) = self.place(name) else { return };
+        if place.replace(value).is_some() {
+            self.repeated = Some(name);
         }
-        serde_json::from_str(text).map_err(|error| fail(DecodeErrorKind::Parse, error.to_string()))
     }
 
     /// Where the value of that member belongs.
@@ -182,41 +182,6 @@ impl<'a> Parts<'a> {
             "error" => ("error", &mut self.error),
             _ => return None,
         })
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Parts<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members;
-
-        impl<'de> Visitor<'de> for Members {
-            type Value = Parts<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut parts = Parts::default();
-                let mut n_members = 0;
-                while let Some(Key(name)) = map.next_key()? {
-                    n_members += 1;
-                    if n_members > MAX_MEMBERS {
-                        return Err(serde::de::Error::custom(format_args!(
-                            "more than {MAX_MEMBERS} members in one object"
-                        )));
-                    }
-                    let value = map.next_value::<&'de RawValue>()?;
-                    let Some((name, place)) = parts.place(&name) else { continue };
-                    if place.replace(value).is_some() {
-                        parts.repeated = Some(name);
-                    }
-                }
-                Ok(parts)
-            }
-        }
-
-        deserializer.deserialize_map(Members)
     }
 }
 
