@@ -192,7 +192,9 @@ fn serve(journal: &Path, is_modern: bool) {
     // The test harness has begun a line of its own.
     std::io::stdout().write_all(b"\n").unwrap();
     let mut journal = std::fs::OpenOptions::new().append(true).create(true).open(journal).unwrap();
-    writeln!(journal, "pid {}", std::process::id()).unwrap();
+    // Each line in one piece: a kill between two of its pieces would join it to the next process's first.
+    let mut note = |line: String| journal.write_all(line.as_bytes()).unwrap();
+    note(format!("pid {}\n", std::process::id()));
     for line in std::io::stdin().lock().lines() {
         let message: Value = serde_json::from_str(&line.unwrap()).unwrap();
         let answer = match message["method"].as_str().unwrap_or_default() {
@@ -207,7 +209,7 @@ fn serve(journal: &Path, is_modern: bool) {
             }
             "tools/call" => {
                 let arguments = &message["params"]["arguments"];
-                writeln!(journal, "ran {}", arguments["n"]).unwrap();
+                note(format!("ran {}\n", arguments["n"]));
                 rest_a_while();
                 json!({ "result": { "content": [], "structuredContent": arguments } })
             }
