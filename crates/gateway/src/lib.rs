@@ -15,6 +15,7 @@ mod docs;
 mod document;
 mod documents;
 mod function_calls;
+mod gone;
 mod graphql;
 mod graphql_page;
 mod guard;

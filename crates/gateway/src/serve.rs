@@ -16,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::carrier::BoundToLoopback;
+use crate::gone::Attended;
 use crate::slow::{Fetched, Streams, Written};
 use crate::{BoxError, Gateway};
 
@@ -141,7 +142,8 @@ impl Connection {
                 Ok::<_, Infallible>(gateway.handle(request).await.map(Fetched::new))
             }
         });
-        let socket = TokioIo::new(Written::new(stream, self.gateway.config().write_timeout));
+        let socket = Written::new(Attended::new(stream), self.gateway.config().write_timeout);
+        let socket = TokioIo::new(socket);
         let connection = self.builder.serve_connection(socket, service).into_owned();
         tokio::select! {
             ended = self.watcher.watch(connection) => {

@@ -28,6 +28,10 @@ const BATCH: usize = 16;
 /// Batches of a plain `cargo test`.
 const CASES: u32 = 24;
 
+/// Milliseconds for making a finding smaller. Each try of a connection that hangs takes [`PATIENCE`], and there are
+/// thousands: unbounded, a finding would look like a test that hangs.
+const SHRINKING: u32 = 60_000;
+
 /// How long we wait for an answer before we hang up on our side.
 const LISTEN: Duration = Duration::from_millis(250);
 
@@ -204,6 +208,16 @@ async fn every_request_of_the_corpus_is_answered() {
     is_well(&gateway, &server).await;
 }
 
+#[tokio::test]
+async fn a_client_that_leaves_is_noticed_behind_bytes_that_nobody_reads() {
+    let (server, gateway) = fuzzed().await;
+    for (name, mut bytes) in corpus() {
+        bytes.push(b'x');
+        exchange(gateway.address(), &bytes).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+    is_well(&gateway, &server).await;
+}
+
 #[test]
 fn mutated_requests_are_answered_or_hung_up_on() {
     let cases = std::env::var("MPE_FUZZ_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(CASES);
@@ -211,8 +225,8 @@ fn mutated_requests_are_answered_or_hung_up_on() {
     let (server, gateway) = runtime.block_on(fuzzed());
     let corpus = Arc::new(corpus());
     let request = (any::<Index>(), vec(mutation(), 1..6));
-    let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
-    let outcome = runner.run(&vec(request, BATCH), |batch| {
+    let config = Config { cases, failure_persistence: None, max_shrink_time: SHRINKING, ..Config::default() };
+    let outcome = TestRunner::new(config).run(&vec(request, BATCH), |batch| {
         runtime.block_on(async {
             let mut exchanges = JoinSet::new();
             for (seed, mutations) in batch {
