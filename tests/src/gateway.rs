@@ -152,6 +152,11 @@ impl RunningGateway {
         McpClient::connect(self.http(), "/mcp", era).await
     }
 
+    /// A client of the default tenant that declares these capabilities.
+    pub async fn mcp_declaring(&self, era: Era, capabilities: serde_json::Value) -> McpClient {
+        McpClient::connect_declaring(self.http(), "/mcp", era, capabilities).await
+    }
+
     /// The names of the default tenant's tools, in catalogue order.
     pub fn tools(&self) -> Vec<String> {
         self.tools_of(&EndpointId::default())

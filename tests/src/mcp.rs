@@ -43,19 +43,26 @@ pub struct McpClient {
     path: String,
     era: Era,
     session: Option<String>,
+    capabilities: Value,
     /// What the server said of itself: `DiscoverResult` or `InitializeResult`.
     pub introduction: Value,
     ids: AtomicI64,
 }
 
 impl McpClient {
-    /// Introduces itself at `path`.
+    /// Introduces itself at `path`, declaring no capability.
     pub async fn connect(http: Http, path: &str, era: Era) -> Self {
+        Self::connect_declaring(http, path, era, json!({})).await
+    }
+
+    /// Introduces itself at `path` as one that can do so much.
+    pub async fn connect_declaring(http: Http, path: &str, era: Era, capabilities: Value) -> Self {
         let mut client = Self {
             http,
             path: path.to_owned(),
             era,
             session: None,
+            capabilities,
             introduction: Value::Null,
             ids: AtomicI64::new(1),
         };
@@ -71,7 +78,7 @@ impl McpClient {
     async fn initialize(&mut self) {
         let params = json!({
             "protocolVersion": LEGACY,
-            "capabilities": {},
+            "capabilities": self.capabilities,
             "clientInfo": { "name": "mpe-tests", "version": "1.0.0" },
         });
         let answer = self.http.send(self.message("initialize", &params.to_string(), Some(0))).await;
@@ -164,7 +171,7 @@ impl McpClient {
                 if let Some(name) = parsed.get("name").and_then(Value::as_str) {
                     request = request.header("mcp-name", name);
                 }
-                params = with_meta(&params);
+                params = with_meta(&params, &self.capabilities);
             }
             Era::Legacy if method != "initialize" => {
                 request = request.header("mcp-protocol-version", LEGACY);
@@ -185,10 +192,10 @@ fn call_params(tool: &str, arguments: &str) -> String {
 }
 
 /// The object with the `_meta` of a stateless request in front; the other members keep their bytes.
-fn with_meta(params: &str) -> String {
+fn with_meta(params: &str, capabilities: &Value) -> String {
     let meta = json!({
         "io.modelcontextprotocol/protocolVersion": MODERN,
-        "io.modelcontextprotocol/clientCapabilities": {},
+        "io.modelcontextprotocol/clientCapabilities": capabilities,
         "io.modelcontextprotocol/clientInfo": { "name": "mpe-tests", "version": "1.0.0" },
     });
     let rest = params.trim_start().strip_prefix('{').expect("params are an object");

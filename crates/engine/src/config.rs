@@ -108,6 +108,8 @@ pub struct UpstreamConfig {
     pub overrides: BTreeMap<String, ToolOverride>,
     /// Original names of tools that may run twice whatever the server says of them. Default: none.
     pub repeatable: Vec<String>,
+    /// Whether its lists depend on what a client declares. Default: found out, where that costs little.
+    pub lists: Lists,
     /// What it may use.
     pub limits: Limits,
     /// What single tools may use, by original name. Default: as much as the upstream.
@@ -128,6 +130,21 @@ pub struct UpstreamConfig {
     /// with it ([`ToolOutcome::violations`](crate::ToolOutcome::violations)). Default: no, a few are looked at in the
     /// background and counted.
     pub check_outputs: bool,
+}
+
+/// Whether a server's lists depend on the capabilities that a client declares.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Lists {
+    /// They may, unless the server says that they are `public`: it is listed once more for each set of capabilities that
+    /// clients declare. Not so a child process, which a legacy server would have to start once more for each set, unless
+    /// it is the only server and lists no tool to clients that declare nothing.
+    #[default]
+    Auto,
+    /// They do.
+    PerClient,
+    /// Every client sees what one sees that declares nothing.
+    Shared,
 }
 
 /// When a child process runs.
@@ -313,6 +330,7 @@ impl UpstreamConfig {
             deny: Vec::new(),
             overrides: BTreeMap::new(),
             repeatable: Vec::new(),
+            lists: Lists::Auto,
             limits: Limits::default(),
             tool_limits: BTreeMap::new(),
             retry: RetryConfig::default(),

@@ -13,26 +13,21 @@
 //! servers answer a burst of resets by closing the connection).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use mpe_mcp_protocol::jsonrpc::code;
-use mpe_mcp_protocol::object::Object;
-use mpe_mcp_protocol::pager::{List, Pager, PagerLimits};
 use mpe_mcp_protocol::version::Era;
-use mpe_transport::Sent;
-use serde_json::value::RawValue;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::{debug, info, warn};
 
+use crate::CheckerFactory;
 use crate::catalog::listing::{Digests, Found, Listing};
-use crate::eras::{Divide, OtherLists};
+use crate::eras::OtherLists;
 use crate::handle::Handle;
+use crate::lister::{Lister, overdue};
 use crate::retry::Schedule;
 use crate::tenant::{self, Tenant};
-use crate::upstream::{Change, Introduction, UpstreamError, UpstreamReply, UpstreamRequest};
-use crate::{CallContext, CallErrorKind, CheckerFactory};
+use crate::upstream::{Change, Introduction, UpstreamError};
 
 /// The first and the longest pause between attempts to discover an upstream that is down.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
@@ -45,21 +40,14 @@ const DEBOUNCE: Duration = Duration::from_millis(50);
 /// itself may speak more.
 const REINTRODUCTION: Duration = Duration::from_secs(600);
 
-/// What [`Discovery::fresh_for`] says of lists that do not say.
-const FOR_EVER: u64 = u64::MAX;
-
 /// A server whose lists are fresh for less is not asked more often than this.
 const SHORTEST_REFRESH: Duration = Duration::from_secs(1);
-
-/// How often a list is begun again because the server refused its own cursor.
-const MAX_RESTARTS: usize = 2;
 
 /// Discovers one upstream until it is retired.
 pub(crate) async fn run(tenant: Arc<Tenant>, handle: Arc<Handle>, checkers: Option<Arc<dyn CheckerFactory>>) {
     let stop = tenant.stop.clone();
     let discovery = Discovery {
         wanted: handle.wanted.subscribe(),
-        fresh_for: AtomicU64::new(FOR_EVER),
         pauses: Schedule::steady(FIRST_PAUSE, MAX_PAUSE),
         introduction: None,
         other: None,
@@ -70,13 +58,17 @@ pub(crate) async fn run(tenant: Arc<Tenant>, handle: Arc<Handle>, checkers: Opti
     stop.run_until_cancelled(discovery.repeat()).await;
 }
 
+/// On which terms a server gives its lists.
+struct Terms {
+    fresh_for: Duration,
+    is_public: bool,
+}
+
 struct Discovery {
     tenant: Arc<Tenant>,
     handle: Arc<Handle>,
     checkers: Option<Arc<dyn CheckerFactory>>,
     wanted: watch::Receiver<u64>,
-    /// For how many milliseconds the lists of the discovery under way are fresh: the least that any of their pages says.
-    fresh_for: AtomicU64,
     pauses: Schedule,
     /// What the server said of itself; forgotten by an outage.
     introduction: Option<(Introduction, Instant)>,
@@ -133,7 +125,6 @@ impl Discovery {
 
     /// One discovery. Returns how long to wait before the next.
     async fn once(&mut self) -> Duration {
-        self.fresh_for.store(FOR_EVER, Ordering::Relaxed);
         let has_legacy_callers = self.handle.legacy_callers.are_about();
         let outcome = self.find(has_legacy_callers).await;
         if self.handle.retired.is_cancelled() {
@@ -142,11 +133,10 @@ impl Discovery {
         self.handle.legacy_callers.looked(has_legacy_callers);
         self.handle.meters.discovered(outcome.is_ok());
         match outcome {
-            Ok(found) => {
+            Ok((found, terms)) => {
                 self.pauses.reset();
-                self.keep(found).await;
-                let fresh_for = Duration::from_millis(self.fresh_for.load(Ordering::Relaxed));
-                Schedule::jittered(self.handle.config.refresh).min(fresh_for.max(SHORTEST_REFRESH))
+                self.keep(found, terms.is_public).await;
+                Schedule::jittered(self.handle.config.refresh).min(terms.fresh_for.max(SHORTEST_REFRESH))
             }
             Err(reason) => {
                 self.introduction = None;
@@ -163,7 +153,7 @@ impl Discovery {
         }
     }
 
-    async fn find(&mut self, has_legacy_callers: bool) -> Result<Found, String> {
+    async fn find(&mut self, has_legacy_callers: bool) -> Result<(Found, Terms), String> {
         let introduction = match &self.introduction {
             // A legacy server would have to begin a session anew; that of one that was replaced ends by itself.
             Some((known, since))
@@ -180,48 +170,25 @@ impl Discovery {
                 introduction
             }
         };
-        let declared = Declared::of(&introduction);
-        let found = Found {
-            tools: self.list(List::Tools, None).await?,
-            prompts: self.list_if(declared.prompts, List::Prompts, None).await?,
-            resources: self.list_if(declared.resources, List::Resources, None).await?,
-            templates: self.list_if(declared.resources, List::ResourceTemplates, None).await?,
-            introduction,
-            divide: Divide::default(),
-        };
+        let lister = Lister::new(&self.handle);
+        let found = lister.found(introduction).await?;
+        let terms = Terms { fresh_for: lister.fresh_for(), is_public: lister.is_public() };
         if !has_legacy_callers || found.introduction.version.era() == Era::Legacy {
             self.other = None;
-            return Ok(found);
+            return Ok((found, terms));
         }
-        match self.find_other(Era::Legacy).await {
+        match lister.found_in(Era::Legacy).await {
             Ok(other) => self.other = other,
             // What was listed last stays: the era that was found has just answered.
             Err(reason) => {
                 debug!(upstream = %self.handle.config.key, reason, "the legacy era cannot be listed");
             }
         }
-        Ok(match &self.other {
+        let found = match &self.other {
             Some(other) => found.joined_with(other),
             None => found,
-        })
-    }
-
-    /// What the server lists in its other era; `None`: it has none.
-    async fn find_other(&self, era: Era) -> Result<Option<OtherLists>, String> {
-        let deadline = Instant::now() + self.handle.config.timeout;
-        let introduction = timeout_at(deadline, self.handle.link.introduce_in(era, deadline)).await;
-        let introduction =
-            introduction.unwrap_or_else(|_| Err(overdue("the server did not introduce itself in time")));
-        let Some(introduction) = introduction.map_err(|error| error.message)? else { return Ok(None) };
-        let declared = Declared::of(&introduction);
-        let era = Some(era);
-        Ok(Some(OtherLists {
-            era: introduction.version.era(),
-            tools: self.list(List::Tools, era).await?,
-            prompts: self.list_if(declared.prompts, List::Prompts, era).await?,
-            resources: self.list_if(declared.resources, List::Resources, era).await?,
-            templates: self.list_if(declared.resources, List::ResourceTemplates, era).await?,
-        }))
+        };
+        Ok((found, terms))
     }
 
     async fn introduce(&self) -> Result<Introduction, UpstreamError> {
@@ -230,47 +197,7 @@ impl Discovery {
         introduction.unwrap_or_else(|_| Err(overdue("the server did not introduce itself in time")))
     }
 
-    /// Every item of a paged list; none from a server that does not know the method.
-    async fn list(&self, list: List, era: Option<Era>) -> Result<Vec<Box<RawValue>>, String> {
-        let mut pager = Pager::new(list, PagerLimits::default());
-        let mut restarts_left = MAX_RESTARTS;
-        while let Some(params) = pager.next_params() {
-            if self.handle.retired.is_cancelled() {
-                return Err("the upstream is retired".to_owned());
-            }
-            let is_first = pager.pages() == 0;
-            let reply =
-                request(&self.handle, list.method(), params, era).await.map_err(|error| error.message)?;
-            match reply.outcome {
-                Ok(result) => {
-                    pager.accept(&result).map_err(|error| error.message)?;
-                    self.fresh_for.fetch_min(ttl_of(&result).unwrap_or(FOR_EVER), Ordering::Relaxed);
-                }
-                Err(error) if error.code == code::METHOD_NOT_FOUND && is_first => break,
-                // The cursor has gone stale: begin again (MCP 2026-07-28, server/utilities/pagination).
-                Err(error) if error.code == code::INVALID_PARAMS && !is_first && restarts_left > 0 => {
-                    restarts_left -= 1;
-                    pager.restart();
-                }
-                Err(error) => {
-                    let method = list.method();
-                    return Err(format!("{method} is refused: {} ({})", error.message, error.code));
-                }
-            }
-        }
-        Ok(pager.into_items())
-    }
-
-    async fn list_if(
-        &self,
-        is_declared: bool,
-        list: List,
-        era: Option<Era>,
-    ) -> Result<Vec<Box<RawValue>>, String> {
-        if is_declared { self.list(list, era).await } else { Ok(Vec::new()) }
-    }
-
-    async fn keep(&self, found: Found) {
+    async fn keep(&self, found: Found, is_public: bool) {
         let handle = Arc::clone(&self.handle);
         let checkers = self.checkers.clone();
         // Reading and compiling hundreds of schemas takes milliseconds; calls must not wait behind it.
@@ -281,7 +208,7 @@ impl Discovery {
         let is_change = match read.await {
             Ok(listing) => {
                 let (key, tools) = (&self.handle.config.key, listing.tools.len());
-                let is_change = self.handle.found(listing);
+                let is_change = self.handle.found(listing, is_public);
                 if is_change {
                     info!(endpoint = %self.tenant.id, upstream = %key, tools, "upstream discovered");
                 }
@@ -343,64 +270,11 @@ impl Ear {
             }
             Some(list) => {
                 debug!(upstream = %self.handle.config.key, change = ?list, "the server announces a change");
+                self.handle.note_announcement();
                 if !self.heard.contains(&list) {
                     self.heard.push(list);
                 }
             }
         }
-    }
-}
-
-/// For how many milliseconds a list is fresh (`ttlMs`; MCP 2026-07-28, server/utilities/caching). `None`: the server does not
-/// say, or says not at all, and then our own interval is as good as any.
-fn ttl_of(result: &RawValue) -> Option<u64> {
-    let millis = Object::parse(result).ok()?.get("ttlMs").and_then(|raw| raw.get().parse::<f64>().ok())?;
-    // A number that is too large for the type becomes its largest value.
-    (millis >= 1.0).then_some(millis as u64)
-}
-
-/// Which lists a server says it has. Tools are asked for in any case: some servers forget to say so.
-struct Declared {
-    prompts: bool,
-    resources: bool,
-}
-
-impl Declared {
-    fn of(introduction: &Introduction) -> Self {
-        let capabilities = Object::parse(&introduction.capabilities).ok();
-        let has = |name| capabilities.as_ref().is_some_and(|object| object.present(name).is_some());
-        Self { prompts: has("prompts"), resources: has("resources") }
-    }
-}
-
-async fn request(
-    handle: &Handle,
-    method: &'static str,
-    params: Option<Box<RawValue>>,
-    era: Option<Era>,
-) -> Result<UpstreamReply, UpstreamError> {
-    let deadline = Instant::now() + handle.config.timeout;
-    let request = UpstreamRequest {
-        method: method.into(),
-        params,
-        name: None,
-        mirrored: Vec::new(),
-        context: Arc::new(CallContext { era, ..CallContext::default() }),
-        deadline,
-    };
-    let exchange = handle.recorder.start();
-    let reply = timeout_at(deadline, handle.link.request(request)).await;
-    let reply = reply.unwrap_or_else(|_| Err(overdue("the server did not answer in time")))?;
-    exchange.answered(reply.protocol);
-    Ok(reply)
-}
-
-fn overdue(message: &str) -> UpstreamError {
-    UpstreamError {
-        kind: CallErrorKind::DeadlineExceeded,
-        sent: Sent::Maybe,
-        message: message.to_owned(),
-        retry_after: None,
-        source: None,
     }
 }

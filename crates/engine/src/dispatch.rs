@@ -33,7 +33,7 @@ use crate::tenant::{Tenant, View};
 use crate::upstream::UpstreamRequest;
 use crate::{
     CallContext, CallError, CallErrorKind, CatalogueTool, Executed, OutcomeKind, Relay, RelayReply, ToolCall,
-    ToolOutcome, UpstreamState, Violation,
+    ToolOutcome, UpstreamState, Violation, Wish,
 };
 
 impl Tenant {
@@ -193,6 +193,7 @@ impl Tenant {
     /// The view to look the call's tool up in.
     async fn view_for(&self, call: &ToolCall) -> Arc<View> {
         let view = self.view_with(&call.tool, call.deadline).await;
+        let view = self.view_declared_by(call, view).await;
         let era = call.context.era;
         if era != Some(Era::Legacy) {
             return view;
@@ -207,7 +208,19 @@ impl Tenant {
             return view;
         }
         self.looked_into(&unknown, call.deadline).await;
-        self.view()
+        self.view_declared_by(call, self.view()).await
+    }
+
+    /// `view` as the caller sees it.
+    async fn view_declared_by(&self, call: &ToolCall, view: Arc<View>) -> Arc<View> {
+        match call.context.capabilities.as_deref() {
+            Some(capabilities) if view.may_vary => {
+                let wish = Wish::Tool(&call.tool);
+                // Rarely needed, and large.
+                Box::pin(self.view_declaring(view, Some(capabilities), wish, call.deadline)).await
+            }
+            _ => view,
+        }
     }
 
     /// Waits, for a moment at most, until it is known what upstreams offer to a caller of another era than they were

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use indexmap::IndexMap;
 use mpe_transport::{PoolConfig, PoolSnapshot, TlsConfig};
+use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout_at};
 
 use crate::batch::{BatchStream, unknown_endpoint};
@@ -14,7 +15,7 @@ use crate::lazy::Lazy;
 use crate::source::SourceStatus;
 use crate::{
     CallError, CheckerFactory, Derive, EndpointConfig, EndpointId, EndpointSource, Interest, LazyLimits,
-    Limits, Listening, Memory, OriginPerformance, Relay, RelayReply, Snapshot, ToolCall, ToolOutcome,
+    Limits, Listening, Memory, OriginPerformance, Relay, RelayReply, Snapshot, ToolCall, ToolOutcome, Wish,
 };
 
 /// Many upstream servers as one thing to call. Cheap to clone; the last clone's drop ends the background work.
@@ -108,6 +109,25 @@ impl Engine {
         Some(Arc::clone(&self.fleet.tenant(endpoint)?.view().snapshot))
     }
 
+    /// The tenant's catalogue as a client sees it that declares `capabilities` (`ClientCapabilities`, an object): servers
+    /// whose lists depend on them are listed for this set ([`UpstreamConfig::lists`](crate::UpstreamConfig::lists)). What
+    /// is not known yet is waited for, 3 s and until `deadline` at most; `wish` says what must be known. At most 64 sets of
+    /// an endpoint are told apart, each of at most 4 KiB; further ones see what [`Engine::snapshot`] shows.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    pub async fn snapshot_declaring(
+        &self,
+        endpoint: &EndpointId,
+        capabilities: &RawValue,
+        wish: Wish<'_>,
+        deadline: Option<Instant>,
+    ) -> Option<Arc<Snapshot>> {
+        let tenant = self.fleet.tenant(endpoint)?;
+        let view = tenant.view_declaring(tenant.view(), Some(capabilities), wish, deadline).await;
+        Some(Arc::clone(&view.snapshot))
+    }
+
     /// Waits until every source of every tenant has been asked, and every upstream has been discovered or has failed once;
     /// at most until `deadline`. True when none is still unknown.
     ///
@@ -163,10 +183,17 @@ impl Engine {
         Ok(())
     }
 
-    /// A client of this era has turned up: what the tenant's upstreams offer in it alone is found out in the background
-    /// and joins the catalogue. Does nothing for an era that has been met, or for no such tenant.
-    pub fn meet(&self, endpoint: &EndpointId, era: mpe_mcp_protocol::version::Era) {
+    /// A client of this era has turned up that declares `capabilities`: what the tenant's upstreams offer in that era alone
+    /// is found out in the background and joins the catalogue, and what they list to such clients alone is found out for
+    /// [`Engine::snapshot_declaring`]. Does nothing for what is known, or for no such tenant.
+    pub fn meet(
+        &self,
+        endpoint: &EndpointId,
+        era: mpe_mcp_protocol::version::Era,
+        capabilities: Option<&RawValue>,
+    ) {
         let Some(tenant) = self.fleet.tenant(endpoint) else { return };
+        tenant.foresee(capabilities);
         for upstream in &tenant.roster().upstreams {
             if upstream.meet(Some(era)) {
                 upstream.discover_anew();

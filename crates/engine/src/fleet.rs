@@ -23,6 +23,7 @@ use crate::source::feed::{self, Feed};
 use crate::tenant::{Declared, Roster, Tenant};
 use crate::upstream::balance::{self, Balanced, Member};
 use crate::upstream::{self, Upstream};
+use crate::variants::Variants;
 use crate::{
     CallError, CallErrorKind, CheckerFactory, Derive, EndpointConfig, EndpointId, Memory, Target,
     UpstreamConfig, UpstreamState,
@@ -321,7 +322,9 @@ impl Fleet {
 
     fn tenant_of(&self, declared: Arc<Declared>, roster: Roster, is_lazy: bool) -> Arc<Tenant> {
         let meters = self.labels.endpoint(Whose::of(&declared.config.id, is_lazy));
-        let tenant = Arc::new(Tenant::new(declared, roster, self.parts.derive.clone(), meters));
+        let variants = Variants::new(self.parts.checkers.clone());
+        let tenant = Tenant::new(declared, roster, self.parts.derive.clone(), meters, variants);
+        let tenant = Arc::new(tenant);
         let publishing = Arc::clone(&tenant);
         self.tasks.spawn(async move {
             let stop = publishing.stop.clone();

@@ -1,6 +1,7 @@
 //! One configured upstream while the engine runs: the way to it, and everything that guards the way.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use mpe_mcp_protocol::version::Era;
@@ -24,7 +25,8 @@ use crate::performance::{OriginPerformance, Recorder};
 use crate::retry::{Budget, Repeatability};
 use crate::reuse::Reuse;
 use crate::upstream::Upstream;
-use crate::{Target, UpstreamConfig, UpstreamState};
+use crate::variants::Base;
+use crate::{Lists, Target, UpstreamConfig, UpstreamState};
 
 /// A configured upstream.
 pub(crate) struct Handle {
@@ -56,6 +58,10 @@ pub(crate) struct Handle {
     pub(crate) done: watch::Sender<u64>,
     /// Callers of the legacy era, for whom a server may have more.
     pub(crate) legacy_callers: LegacyCallers,
+    /// Discoveries that have succeeded.
+    rounds: AtomicU64,
+    /// Changes of lists that the server has announced.
+    announcements: AtomicU64,
     /// Resources that somebody listens to.
     pub(crate) watched: Arc<Watched>,
     /// Held while the upstream is told what to watch, so that the last word is the newest.
@@ -67,6 +73,8 @@ pub(crate) struct Handle {
 struct Standing {
     state: UpstreamState,
     listing: Option<Arc<Listing>>,
+    /// The server says that every client sees the same lists.
+    is_public: bool,
 }
 
 /// What a [`Handle`] is given from outside its configuration.
@@ -107,9 +115,11 @@ impl Handle {
             wanted: watch::Sender::new(0),
             done: watch::Sender::new(0),
             legacy_callers: LegacyCallers::default(),
+            rounds: AtomicU64::new(0),
+            announcements: AtomicU64::new(0),
             watched: parts.watched,
             watching: tokio::sync::Mutex::new(()),
-            standing: Mutex::new(Standing { state: parts.state, listing: parts.inherited }),
+            standing: Mutex::new(Standing { state: parts.state, listing: parts.inherited, is_public: false }),
             config,
         }
     }
@@ -178,23 +188,53 @@ impl Handle {
 
     /// What it brings into the catalogue now.
     pub(crate) fn share(&self) -> Share {
-        let Standing { state, listing } = self.lock().clone();
+        let Standing { state, listing, .. } = self.lock().clone();
         Share { key: self.config.key.clone(), state, listing }
     }
 
+    /// The server has said that a list has changed.
+    pub(crate) fn note_announcement(&self) {
+        self.announcements.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How far everybody's knowledge of the server has come; `None`: nothing is known.
+    pub(crate) fn base(&self) -> Option<Base> {
+        Some(Base {
+            rounds: self.rounds.load(Ordering::Relaxed),
+            announcements: self.announcements.load(Ordering::Relaxed),
+            digests: self.lock().listing.as_ref()?.digests,
+        })
+    }
+
+    /// Whether its lists may depend on what a client declares. `is_alone`: it is the only one, and its names are
+    /// untouched.
+    pub(crate) fn may_vary(&self, is_alone: bool) -> bool {
+        let standing = self.lock();
+        let Some(listing) =
+            standing.listing.as_ref().filter(|_| standing.state != UpstreamState::Discovering)
+        else {
+            return false;
+        };
+        match (self.config.lists, &self.config.target) {
+            (Lists::Shared, _) => false,
+            (Lists::PerClient, _) => true,
+            // A legacy server would need a process for each set of capabilities; one that shows nothing is worth that.
+            (Lists::Auto, Target::Stdio { .. }) => is_alone && listing.tools.is_empty(),
+            (Lists::Auto, _) => !standing.is_public,
+        }
+    }
+
     /// A discovery succeeded. True when this changes the catalogue.
-    pub(crate) fn found(&self, listing: Listing) -> bool {
+    pub(crate) fn found(&self, listing: Listing, is_public: bool) -> bool {
+        self.rounds.fetch_add(1, Ordering::Relaxed);
         let mut standing = self.lock();
         let is_same = standing.state == UpstreamState::Up
-            && standing.listing.as_ref().is_some_and(|known| {
-                known.digests == listing.digests
-                    && known.rejected == listing.rejected
-                    && known.divide == listing.divide
-            });
+            && standing.is_public == is_public
+            && standing.listing.as_ref().is_some_and(|known| known.shows_the_same_as(&listing));
         if is_same {
             return false;
         }
-        *standing = Standing { state: UpstreamState::Up, listing: Some(Arc::new(listing)) };
+        *standing = Standing { state: UpstreamState::Up, listing: Some(Arc::new(listing)), is_public };
         true
     }
 

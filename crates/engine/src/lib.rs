@@ -23,9 +23,11 @@ mod fleet;
 mod handle;
 mod lazy;
 mod listen;
+mod lister;
 pub mod source;
 mod tenant;
 pub mod upstream;
+mod variants;
 
 mod call;
 mod check;
@@ -45,8 +47,8 @@ pub use catalog::{
 };
 pub use check::{ArgumentChecker, CheckerFactory, Violation};
 pub use config::{
-    EjectionConfig, EndpointConfig, Era, Limits, Naming, ProcessConfig, RESERVED_HEADERS, Start, Target,
-    ToolLimits, ToolOverride, UpstreamConfig,
+    EjectionConfig, EndpointConfig, Era, Limits, Lists, Naming, ProcessConfig, RESERVED_HEADERS, Start,
+    Target, ToolLimits, ToolOverride, UpstreamConfig,
 };
 pub use endpoint::{EndpointId, UpstreamKey};
 pub use engine::{Engine, EngineBuilder};
@@ -58,3 +60,4 @@ pub use metrics::{METRICS, Metric};
 pub use performance::OriginPerformance;
 pub use retry::RetryConfig;
 pub use reuse::ReuseConfig;
+pub use variants::Wish;

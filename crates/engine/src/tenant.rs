@@ -21,6 +21,7 @@ use crate::listen::Listeners;
 use crate::metrics::EndpointMeters;
 use crate::source::feed::Feed;
 use crate::upstream::Change;
+use crate::variants::Variants;
 use crate::{
     Catalogue, CatalogueTool, Derive, Derived, EndpointConfig, EndpointId, Limits, Naming, Snapshot,
     UpstreamConfig, UpstreamState,
@@ -29,7 +30,7 @@ use crate::{
 /// An endpoint.
 pub(crate) struct Tenant {
     pub(crate) id: EndpointId,
-    derive: Option<Arc<dyn Derive>>,
+    pub(crate) derive: Option<Arc<dyn Derive>>,
     meters: EndpointMeters,
     /// What is configured, and where further upstreams come from.
     declared: ArcSwap<Declared>,
@@ -41,7 +42,9 @@ pub(crate) struct Tenant {
     dirty: watch::Sender<u64>,
     published: watch::Sender<u64>,
     revision: watch::Sender<String>,
-    pub(crate) listeners: Listeners,
+    pub(crate) listeners: Arc<Listeners>,
+    /// What clients see that declare something.
+    pub(crate) variants: Variants,
     /// Calls under way.
     pub(crate) calls: TaskTracker,
     /// What is derived from the catalogue is made anew with the next one, whatever that holds.
@@ -102,6 +105,8 @@ pub(crate) struct View {
     pub(crate) roster: Arc<Roster>,
     /// The way to each tool of the catalogue.
     ways: Vec<Way>,
+    /// Whether some upstream's lists may depend on what a client declares.
+    pub(crate) may_vary: bool,
     /// What the next catalogue takes over.
     kept: Kept,
 }
@@ -120,12 +125,38 @@ impl Roster {
         }
     }
 
+    /// The upstreams whose lists may depend on what a client declares.
+    pub(crate) fn varying(&self) -> impl Iterator<Item = &Arc<Handle>> {
+        let is_alone = self.transparent().is_some();
+        self.upstreams.iter().filter(move |upstream| upstream.may_vary(is_alone))
+    }
+
     fn shares(&self) -> Vec<Share> {
         self.upstreams.iter().map(|upstream| upstream.share()).collect()
     }
 }
 
 impl View {
+    /// This view with other lists of some upstreams.
+    pub(crate) fn varied(
+        id: &EndpointId,
+        base: &Self,
+        shares: &[Share],
+        derive: Option<&dyn Derive>,
+    ) -> Self {
+        let before = Before { catalogue: &base.snapshot.catalogue, ways: &base.ways, kept: &base.kept };
+        let Built { catalogue, ways, kept } = build::build(id, base.roster.naming, shares, Some(before));
+        let catalogue = Arc::new(catalogue);
+        let derived = derive_from(derive, &catalogue);
+        let snapshot = Arc::new(Snapshot { catalogue, derived });
+        Self { snapshot, roster: Arc::clone(&base.roster), ways, may_vary: base.may_vary, kept }
+    }
+
+    /// The revision of its catalogue.
+    pub(crate) fn revision(&self) -> &str {
+        &self.snapshot.catalogue.revision
+    }
+
     /// The tool of that exposed name and the way to it.
     pub(crate) fn tool(&self, name: &str) -> Option<(&CatalogueTool, &Way)> {
         let catalogue = &self.snapshot.catalogue;
@@ -151,6 +182,7 @@ impl Tenant {
         roster: Roster,
         derive: Option<Arc<dyn Derive>>,
         meters: EndpointMeters,
+        variants: Variants,
     ) -> Self {
         let id = declared.config.id.clone();
         let roster = Arc::new(roster);
@@ -159,7 +191,8 @@ impl Tenant {
         let derived = derive_from(derive.as_deref(), &catalogue);
         let revision = watch::Sender::new(catalogue.revision().to_owned());
         let snapshot = Arc::new(Snapshot { catalogue, derived });
-        let view = View { snapshot, roster: Arc::clone(&roster), ways, kept };
+        let may_vary = roster.varying().next().is_some();
+        let view = View { snapshot, roster: Arc::clone(&roster), ways, may_vary, kept };
         Self {
             id,
             derive,
@@ -170,7 +203,8 @@ impl Tenant {
             dirty: watch::Sender::new(0),
             published: watch::Sender::new(0),
             revision,
-            listeners: Listeners::default(),
+            listeners: Arc::default(),
+            variants,
             calls: TaskTracker::new(),
             is_outdated: AtomicBool::new(false),
             is_lazy: AtomicBool::new(false),
@@ -330,7 +364,8 @@ impl Tenant {
         let n_tools = catalogue.tools.len();
         let changes = changes(&before.snapshot.catalogue.digests, &catalogue.digests);
         let snapshot = Arc::new(Snapshot { catalogue, derived });
-        self.view.store(Arc::new(View { snapshot, roster, ways, kept }));
+        let may_vary = roster.varying().next().is_some();
+        self.view.store(Arc::new(View { snapshot, roster, ways, may_vary, kept }));
         // Told after the swap: whoever lists again because of it must see what is new.
         for change in changes {
             self.listeners.announce(&change);

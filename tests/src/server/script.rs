@@ -19,6 +19,8 @@ pub struct Script {
     pub(super) answers: Answers,
     /// What it gives its caller to come back with, before it answers.
     pub(super) asks: Option<String>,
+    /// The capability that a client must declare to see it.
+    pub(super) needs: Option<String>,
 }
 
 /// A tool that gives its arguments back, as text and as `structuredContent`, byte for byte.
@@ -33,6 +35,7 @@ pub fn tool(name: &str) -> Script {
         annotations: Map::new(),
         takes: Duration::ZERO,
         asks: None,
+        needs: None,
         answers: Arc::new(|arguments| {
             let text = Value::from(arguments).to_string();
             format!(r#"{{"content":[{{"type":"text","text":{text}}}],"structuredContent":{arguments}}}"#)
@@ -84,6 +87,12 @@ impl Script {
     /// Answers only who comes back with this state, and knows no other (2026-07-28, multi-round requests).
     pub fn asks(mut self, state: &str) -> Self {
         self.asks = Some(state.to_owned());
+        self
+    }
+
+    /// Is listed to clients that declare this capability.
+    pub fn shown_to(mut self, capability: &str) -> Self {
+        self.needs = Some(capability.to_owned());
         self
     }
 

@@ -1,6 +1,6 @@
 //! MCP as a scripted server speaks it: 2026-07-28 without state, 2025-11-25 with sessions.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -36,7 +36,8 @@ pub(super) struct Connection {
 /// The sessions of one life of the server.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
-    known: Mutex<HashSet<String>>,
+    /// What the client of each declares.
+    known: Mutex<HashMap<String, Value>>,
     ever: AtomicUsize,
 }
 
@@ -57,6 +58,7 @@ struct Params {
     cursor: Option<String>,
     #[serde(rename = "requestState")]
     request_state: Option<String>,
+    capabilities: Option<Value>,
     #[serde(rename = "_meta")]
     meta: Option<Value>,
 }
@@ -78,7 +80,8 @@ pub(super) async fn answer(
     };
     if head.method == Method::DELETE {
         let session = head.headers.get(SESSION).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let ended = connection.sessions.known.lock().expect("no panic under the lock").remove(session);
+        let ended =
+            connection.sessions.known.lock().expect("no panic under the lock").remove(session).is_some();
         return Ok(status(if ended { StatusCode::OK } else { StatusCode::NOT_FOUND }));
     }
     if head.method != Method::POST {
@@ -131,13 +134,17 @@ async fn respond(
     if modern && offer.modern {
         let said = match message.method.as_str() {
             "server/discover" => Said::Result(discover(&offer)),
-            _ => converse(connection, &offer, &message.method, &params).await,
+            _ => {
+                let meta = params.meta.as_ref().unwrap_or(&Value::Null);
+                let declared = &meta["io.modelcontextprotocol/clientCapabilities"];
+                converse(connection, &offer, declared, &message.method, &params).await
+            }
         };
         return written(&id, said, true);
     }
     if message.method == "initialize" && offer.legacy {
         let mut response = written(&id, Said::Result(initialize(&offer)), false);
-        let session = connection.sessions.begin();
+        let session = connection.sessions.begin(params.capabilities.unwrap_or_default());
         response.headers_mut().insert(SESSION, session.parse().expect("visible ASCII"));
         return response;
     }
@@ -150,32 +157,45 @@ async fn respond(
     }
     match headers.get(SESSION).and_then(|value| value.to_str().ok()) {
         None => written(&id, error(StatusCode::BAD_REQUEST, -32600, "session required"), false),
-        Some(session) if !connection.sessions.knows(session) => {
-            written(&id, error(StatusCode::NOT_FOUND, -32600, "no such session"), false)
-        }
-        Some(_) => written(&id, converse(connection, &offer, &message.method, &params).await, false),
+        Some(session) => match connection.sessions.declared_in(session) {
+            None => written(&id, error(StatusCode::NOT_FOUND, -32600, "no such session"), false),
+            Some(declared) => {
+                let said = converse(connection, &offer, &declared, &message.method, &params).await;
+                written(&id, said, false)
+            }
+        },
     }
 }
 
 /// What both eras have in common.
-async fn converse(connection: &Connection, offer: &Offer, method: &str, params: &Params) -> Said {
+async fn converse(
+    connection: &Connection,
+    offer: &Offer,
+    declared: &Value,
+    method: &str,
+    params: &Params,
+) -> Said {
     match method {
         "ping" => Said::Result("{}".to_owned()),
-        "tools/list" => list(offer, params.cursor.as_deref()),
+        "tools/list" => list(offer, declared, params.cursor.as_deref()),
         "tools/call" => call(connection, offer, params).await,
         _ => error(StatusCode::NOT_FOUND, -32601, "method not found"),
     }
 }
 
-fn list(offer: &Offer, cursor: Option<&str>) -> Said {
+fn list(offer: &Offer, declared: &Value, cursor: Option<&str>) -> Said {
     let Ok(start) = cursor.unwrap_or("0").parse::<usize>() else {
         return error(StatusCode::OK, -32602, "bad cursor");
     };
-    let tools: Vec<_> =
-        offer.tools.iter().skip(start).take(offer.page_size).map(super::Script::described).collect();
+    let shown: Vec<_> = offer
+        .tools
+        .iter()
+        .filter(|tool| tool.needs.as_ref().is_none_or(|capability| declared.get(capability).is_some()))
+        .collect();
+    let tools: Vec<_> = shown.iter().skip(start).take(offer.page_size).map(|tool| tool.described()).collect();
     let end = start + tools.len();
     let mut page = json!({ "tools": tools, "ttlMs": 0, "cacheScope": "private" });
-    if end < offer.tools.len() {
+    if end < shown.len() {
         page["nextCursor"] = end.to_string().into();
     }
     Said::Result(page.to_string())
@@ -288,13 +308,14 @@ fn status(status: StatusCode) -> Response<Full<Bytes>> {
 // === impl Sessions ===
 
 impl Sessions {
-    fn begin(&self) -> String {
+    fn begin(&self, declared: Value) -> String {
         let session = format!("session-{}", self.ever.fetch_add(1, Ordering::SeqCst) + 1);
-        self.known.lock().expect("no panic under the lock").insert(session.clone());
+        self.known.lock().expect("no panic under the lock").insert(session.clone(), declared);
         session
     }
 
-    fn knows(&self, session: &str) -> bool {
-        self.known.lock().expect("no panic under the lock").contains(session)
+    /// What the session's client declares; `None`: there is no such session.
+    fn declared_in(&self, session: &str) -> Option<Value> {
+        self.known.lock().expect("no panic under the lock").get(session).cloned()
     }
 }

@@ -1,6 +1,6 @@
 //! Clients and servers of either era, one gateway between them.
 
-use mpe_tests::{Era, Fault, gateway, server, tool};
+use mpe_tests::{Era, Fault, McpClient, ServerBuilder, gateway, server, tool};
 use serde_json::json;
 
 #[tokio::test]
@@ -43,6 +43,46 @@ async fn a_pinned_server_hears_every_client_in_the_pinned_era() {
             assert_eq!(spoken, expected, "{era:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_legacy_server_lists_to_each_client_what_its_capabilities_open() {
+    lists_to_each_client_what_its_capabilities_open(server().legacy_only()).await;
+}
+
+#[tokio::test]
+async fn a_modern_server_lists_to_each_client_what_its_capabilities_open() {
+    lists_to_each_client_what_its_capabilities_open(server().modern_only()).await;
+}
+
+async fn lists_to_each_client_what_its_capabilities_open(picky: ServerBuilder) {
+    let picky = picky
+        .tool(tool("same"))
+        .tool(tool("sampler").shown_to("sampling"))
+        .tool(tool("rooted").shown_to("roots"))
+        .start()
+        .await;
+    let other = server().tool(tool("same")).start().await;
+    let gateway = gateway().server("a", &picky).server("b", &other).start().await;
+    let names = async |client: &McpClient| -> Vec<String> {
+        client.tools().await.iter().map(|tool| tool["name"].as_str().unwrap().to_owned()).collect()
+    };
+    for era in Era::BOTH {
+        let sampling = gateway.mcp_declaring(era, json!({ "sampling": {} })).await;
+        let roots = gateway.mcp_declaring(era, json!({ "roots": { "listChanged": true } })).await;
+        let nothing = gateway.mcp(era).await;
+        for _ in 0..2 {
+            assert_eq!(names(&sampling).await, ["a_same", "sampler", "b_same"], "{era:?}");
+            assert_eq!(names(&roots).await, ["a_same", "rooted", "b_same"], "{era:?}");
+            assert_eq!(names(&nothing).await, ["a_same", "b_same"], "{era:?}");
+        }
+        sampling.call("sampler", "{}").await.unwrap();
+        assert_eq!(roots.call("sampler", "{}").await.unwrap_err().code, -32602, "{era:?}");
+        assert_eq!(nothing.call("sampler", "{}").await.unwrap_err().code, -32602, "{era:?}");
+        assert_eq!(gateway.http().post("/tools/sampler", "{}").await.status, 404, "{era:?}");
+    }
+    assert_eq!(picky.calls("sampler").len(), 2);
+    assert_eq!(gateway.tools(), ["a_same", "b_same"]);
 }
 
 #[tokio::test]

@@ -103,6 +103,11 @@ impl Listing {
         listing
     }
 
+    /// Whether nobody could tell the two apart.
+    pub(crate) fn shows_the_same_as(&self, other: &Self) -> bool {
+        self.digests == other.digests && self.rejected == other.rejected && self.divide == other.divide
+    }
+
     /// What it was read from.
     pub(crate) fn found(&self) -> Found {
         let sources = |items: &[ListedItem]| items.iter().map(|item| (*item.raw).to_owned()).collect();

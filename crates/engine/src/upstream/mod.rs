@@ -15,6 +15,7 @@ use crate::{CallContext, CallError, CallErrorKind, Era, Target, UpstreamConfig};
 
 mod auth;
 pub(crate) mod balance;
+mod capabilities;
 mod error;
 mod http;
 mod listener;
@@ -31,6 +32,7 @@ pub use self::auth::{
     MemoryTokenStore, Person, SecretSource, SigningAlgorithm, SigningKey, StoredClient, StoredLogin,
     StoredTokens, TokenStore, canonical_address,
 };
+pub(crate) use self::capabilities::canonical;
 pub use self::http::{HttpTarget, HttpUpstream};
 use self::notices::Notices;
 pub use self::stdio::{StdioTarget, StdioUpstream};

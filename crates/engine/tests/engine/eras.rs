@@ -148,7 +148,7 @@ async fn what_one_era_alone_lists_joins_the_catalogue_when_a_client_of_it_turns_
     assert_eq!(names(&engine), ["both", "new"]);
     let mut revision = engine.watch(&EndpointId::default()).unwrap();
     revision.mark_unchanged();
-    engine.meet(&EndpointId::default(), Era::Legacy);
+    engine.meet(&EndpointId::default(), Era::Legacy, None);
     revision.changed().await.unwrap();
     assert_eq!(names(&engine), ["both", "new", "old"]);
     let snapshot = engine.snapshot(&EndpointId::default()).unwrap();

@@ -25,3 +25,4 @@ mod shutdown;
 mod sleep;
 mod source;
 mod tenants;
+mod variants;

@@ -11,13 +11,13 @@ use mpe_mcp_protocol::version::{Era, ProtocolVersion};
 
 use super::call::{self, Caller, Operation};
 use super::events::Level;
-use super::home;
 use super::listing::Listed;
 use super::modern::{arguments, invalid, progress_token};
 use super::routing::{self, Relayed};
 use super::rpc::{Answer, Refusal};
 use super::sessions::{Session, Token};
 use super::{accepted, passing_meta, reads_streams};
+use super::{declared, home};
 use crate::json::{Members, ObjectWriter};
 use crate::problem::{Problem, ProblemType};
 use crate::replicas::Whole;
@@ -83,7 +83,7 @@ fn handshake(inbound: &Inbound, request: &Request) -> Result<http::Response<Body
     token.home = home::name(inbound).map(str::to_owned);
 
     // Upstreams may have something for this era alone; by the time the client asks for it, it may be there.
-    inbound.gateway.engine().meet(&inbound.endpoint, Era::Legacy);
+    inbound.gateway.engine().meet(&inbound.endpoint, Era::Legacy, token.capabilities.as_deref());
     let lists = &inbound.view.lists;
     let mut result = ObjectWriter::new();
     result.string("protocolVersion", version.as_str());
@@ -106,9 +106,17 @@ fn handshake(inbound: &Inbound, request: &Request) -> Result<http::Response<Body
 const MAX_SESSION_ID: usize = 4 << 10;
 
 /// Answers a request within, or without, a session.
-pub(crate) async fn request(inbound: Inbound, request: Request) -> http::Response<Body> {
+pub(crate) async fn request(mut inbound: Inbound, request: Request) -> http::Response<Body> {
     match Scope::of(&inbound) {
-        Ok(scope) => answer(&inbound, &scope, request).await,
+        Ok(scope) => {
+            // Who reads no stream cannot be asked, whatever it declared.
+            let declares = scope.token.as_ref().filter(|_| reads_streams(&inbound));
+            let capabilities = declares.and_then(|token| token.capabilities.as_deref());
+            let params = Members::of_params(request.params.as_deref());
+            Box::pin(declared::look(&mut inbound, &request.method, params.as_ref(), capabilities)).await;
+            drop(params);
+            answer(&inbound, &scope, request).await
+        }
         Err(refusal) => refusal.into_response(Some(&request.id)),
     }
 }
@@ -190,11 +198,6 @@ fn prepare(inbound: &Inbound, scope: &Scope, request: &Request) -> Result<Prepar
             let Some(listed) = Listed::parse(method, offers) else {
                 return Err(Refusal::new(code::METHOD_NOT_FOUND, format!("there is no method {method}")));
             };
-            if listed == Listed::Tools
-                && let Some(operation) = routing::fresh_tools(inbound.view.catalogue(), &params)
-            {
-                return Ok(Prepared::Call(Box::new(caller(inbound, scope, request, &params)?), operation));
-            }
             let page = listed.page(inbound, &params, Era::Legacy)?;
             let pieces = vec![Bytes::from_static(b"{"), page, Bytes::from_static(b"}")];
             Ok(Prepared::Answer(Answer { status: StatusCode::OK, outcome: Ok(pieces) }))

@@ -5,6 +5,7 @@
 
 pub(crate) mod call;
 pub(crate) mod conversation;
+pub(crate) mod declared;
 pub(crate) mod events;
 pub(crate) mod exchange;
 pub(crate) mod headers;
@@ -81,7 +82,7 @@ async fn post(mut inbound: Inbound) -> http::Response<Body> {
     }
 }
 
-async fn answer_request(inbound: Inbound, request: Request) -> http::Response<Body> {
+async fn answer_request(mut inbound: Inbound, request: Request) -> http::Response<Body> {
     let prepared = {
         // Taken apart once, for the decision and for the modern era.
         let params = Members::of_params(request.params.as_deref());
@@ -89,7 +90,13 @@ async fn answer_request(inbound: Inbound, request: Request) -> http::Response<Bo
         match era_of(&request.method, meta.as_ref(), &inbound.parts.headers) {
             Reading::Handshake => return legacy::initialize(&inbound, &request),
             Reading::Legacy => None,
-            Reading::Modern => Some(modern::prepare(&inbound, &request, params, &meta.unwrap_or_default())),
+            Reading::Modern => {
+                let meta = meta.unwrap_or_default();
+                let capabilities = meta.get(key::CLIENT_CAPABILITIES);
+                // Most clients of most endpoints need nothing of it.
+                Box::pin(declared::look(&mut inbound, &request.method, params.as_ref(), capabilities)).await;
+                Some(modern::prepare(&inbound, &request, params, &meta))
+            }
         }
     };
     match prepared {

@@ -12,7 +12,7 @@ use super::call::{self, Caller, Operation};
 use super::events::Level;
 use super::listen::{self, Interest};
 use super::listing::{Listed, Offers};
-use super::routing::{self, Relayed};
+use super::routing::Relayed;
 use super::rpc::{Answer, Refusal};
 use super::{headers, passing_meta, reads_streams};
 use crate::Body;
@@ -102,11 +102,6 @@ pub(crate) fn prepare(
             Ok(Prepared::Call(Box::new(caller(inbound, request, &checked)?), operation))
         }
         Method::List(listed) => {
-            if listed == Listed::Tools
-                && let Some(operation) = routing::fresh_tools(inbound.view.catalogue(), &params)
-            {
-                return Ok(Prepared::Call(Box::new(caller(inbound, request, &checked)?), operation));
-            }
             let page = listed.page(inbound, &params, Era::Modern)?;
             let head = Bytes::from_static(b"{\"resultType\":\"complete\",");
             let pieces = vec![head, page, inbound.view.lists.modern_tail()];

@@ -49,18 +49,6 @@ impl Relayed {
     }
 }
 
-/// The list of tools, asked anew of the only upstream: its names are untouched, and the catalogue has nothing of it. What it
-/// shows may depend on what the client declares, which the catalogue's own listing, that declares nothing, cannot know.
-pub(crate) fn fresh_tools(catalogue: &Catalogue, params: &Members<'_>) -> Option<Operation> {
-    let upstream = catalogue.transparent().filter(|_| catalogue.tools().is_empty())?.clone();
-    let mut passed = ObjectWriter::new();
-    if let Some(cursor) = params.get("cursor") {
-        passed.raw("cursor", cursor.get());
-    }
-    let params = Some(passed.finish_raw());
-    Some(Operation::Relay { upstream, method: "tools/list", params, name: String::new() })
-}
-
 /// A completion goes to whoever has the prompt or the template it is for.
 fn complete(catalogue: &Catalogue, params: &Members<'_>) -> Result<Operation, Refusal> {
     let reference =

@@ -115,6 +115,25 @@ async fn who_reads_no_stream_declares_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_session_sees_the_list_that_its_capabilities_open() {
+    let scripted = crate::fixture::Scripted { is_shy: true.into(), ..Default::default() };
+    let fixture = Fixture::over(scripted, |_| {}).await;
+    for (capabilities, expected) in [(json!({"sampling": {}}), 15), (json!({"roots": {}}), 0), (json!({}), 0)]
+    {
+        let session = fixture.initialize(LATEST, capabilities.clone()).await;
+        let list = fixture.legacy(Some(&session), "tools/list", json!({})).await.json();
+        assert_eq!(list["result"]["tools"].as_array().unwrap().len(), expected, "{capabilities}: {list}");
+    }
+    // Who reads no stream cannot be asked, and so sees what nobody need be asked for.
+    let session = fixture.initialize(LATEST, json!({"sampling": {}})).await;
+    let body = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"}).to_string();
+    let request =
+        http::Request::post("/mcp").header("accept", "application/json").header("mcp-session-id", session);
+    let list = fixture.send(request.body(body.as_str()).unwrap()).await.json();
+    assert_eq!(list["result"]["tools"], json!([]), "{list}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_cancel_ends_its_call() {
     let fixture = Fixture::new().await;
     let session = fixture.initialize(LATEST, json!({})).await;

@@ -219,11 +219,12 @@ async fn a_client_sees_the_list_that_its_own_capabilities_open() {
             .map(|raw| raw.get().to_owned())
             .collect()
     };
-    assert_eq!(
-        declared,
-        ["{}", r#"{"sampling":{}}"#, r#"{"elicitation":{}}"#],
-        "each as its client wrote it"
-    );
+    assert_eq!(declared, [r#"{"sampling":{}}"#, r#"{"elicitation":{}}"#], "what nobody declares is known");
+    // Whoever sees a tool can call it; its headers are checked as those of any other.
+    let call = json!({"name": "mirrored", "arguments": {"region": "eu"}, "_meta": {"io.modelcontextprotocol/clientCapabilities": {"sampling": {}}}});
+    assert_eq!(code(&fixture.modern("tools/call", call.clone()).await), (400, -32020));
+    let with_header = |request: http::request::Builder| request.header("mcp-param-region", "eu");
+    assert_eq!(fixture.modern_with("tools/call", call, with_header).await.status, 200);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,12 +1,12 @@
 //! How calls of one server behave beyond what most servers need: single tools, answers used twice, second requests, several
 //! addresses.
 
-use mpe_engine::{EjectionConfig, HedgeConfig, ToolLimits, ToolOverride, UpstreamConfig};
+use mpe_engine::{EjectionConfig, HedgeConfig, Lists, ToolLimits, ToolOverride, UpstreamConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::resolve::set;
-use super::shape::Server;
+use super::shape::{ListsMode, Server};
 use super::values::{Count, Size, Span};
 
 /// What is different about one tool. Keys of `tools` are the server's own names.
@@ -99,6 +99,11 @@ pub(super) fn apply(upstream: &mut UpstreamConfig, server: &Server) {
         ejection(&mut upstream.ejection, given);
     }
     upstream.check_outputs = server.check_outputs;
+    upstream.lists = match server.lists {
+        None | Some(ListsMode::Auto) => Lists::Auto,
+        Some(ListsMode::PerClient) => Lists::PerClient,
+        Some(ListsMode::Shared) => Lists::Shared,
+    };
 }
 
 fn wish(options: &ToolOptions) -> Option<ToolOverride> {

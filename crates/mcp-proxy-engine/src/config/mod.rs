@@ -35,7 +35,7 @@ pub use read::Format;
 pub use resolve::Settings;
 pub use shape::{
     ApiServer, Breaker, Checks, Config, Endpoint, Era, Http2Config, HttpFace, InternalMcp, LambdaFunction,
-    Limits, Log, LogFormat, Naming, Preset, Retry, Server, ServerKind, Tls,
+    Limits, ListsMode, Log, LogFormat, Naming, Preset, Retry, Server, ServerKind, Tls,
 };
 pub use sources::{RegistryKind, ServerSource};
 pub use values::{Count, Secret, Size, Span};

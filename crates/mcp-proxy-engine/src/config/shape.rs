@@ -281,10 +281,26 @@ pub struct Server {
     /// When one of `urls` is left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ejection: Option<Ejection>,
+    /// Whether its lists depend on what a client declares that it can do. Default: `auto`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lists: Option<ListsMode>,
     /// Hold every result against its tool's `outputSchema` before it is handed on. Either way it is handed on as it is;
     /// what breaks the schema is counted. Default: no, a few are looked at in the background.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub check_outputs: bool,
+}
+
+/// Whether a server's lists depend on the capabilities that a client declares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ListsMode {
+    /// They may, unless the server calls them public: it is listed once for each set of capabilities. Not so a child
+    /// process, unless it is the only server and shows no tool to clients that declare nothing.
+    Auto,
+    /// They do. A child process of the legacy era is started once for each set of capabilities.
+    PerClient,
+    /// Every client sees what one sees that declares nothing.
+    Shared,
 }
 
 /// An AWS Lambda function that is an MCP server.

@@ -463,6 +463,7 @@ fn single_tools_second_requests_and_several_addresses_reach_the_engine() {
 [mcp_servers.search]
 urls = ["https://a.example.com/mcp", "https://b.example.com/mcp"]
 check_outputs = true
+lists = "per-client"
 hedge = { after = "80ms", percentile = 95 }
 reuse = { coalesce = true, cache = "30s", cache_size = "1MiB" }
 ejection = { failures = 3, max_pause = "1m" }
@@ -478,6 +479,7 @@ max_waiting = 5
     let Target::Balanced { urls, .. } = &upstream.target else { panic!("{:?}", upstream.target) };
     assert_eq!(urls.len(), 2);
     assert!(upstream.check_outputs && upstream.reuse.coalesce);
+    assert_eq!(upstream.lists, mpe_engine::Lists::PerClient);
     let hedge = upstream.hedge.as_ref().unwrap();
     assert_eq!((hedge.after, hedge.percentile), (Duration::from_millis(80), Some(95)));
     assert_eq!((upstream.reuse.cache, upstream.reuse.cache_bytes), (Some(Duration::from_secs(30)), 1 << 20));

@@ -19,7 +19,7 @@ use tracing::debug;
 
 use super::super::error::verdict_error;
 use super::super::listener::{Listener, LogLevel};
-use super::super::{UpstreamError, UpstreamReply, UpstreamRequest, message};
+use super::super::{UpstreamError, UpstreamReply, UpstreamRequest, canonical, message};
 use super::pump::{Answering, End, Outcome, pump};
 use super::reader::Messages;
 use super::session::Session;
@@ -122,7 +122,7 @@ pub(super) async fn request(inner: &Arc<Inner>, request: &UpstreamRequest) -> Re
     // Who cannot be asked, whatever the client declared, shares the session of those who declare nothing.
     let can_be_asked = request.context.events.is_some();
     let capabilities = request.context.capabilities.as_deref().filter(|_| can_be_asked);
-    let capabilities = capabilities.map_or(Cow::Borrowed(NO_CAPABILITIES), session::canonical);
+    let capabilities = capabilities.map_or(Cow::Borrowed(NO_CAPABILITIES), canonical);
     let mut reopened = false;
     loop {
         let session = match session(inner, &capabilities, request.deadline).await {

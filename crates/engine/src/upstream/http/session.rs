@@ -1,7 +1,6 @@
 //! Sessions of legacy servers: one per set of client capabilities, one handshake at a time, ended when idle.
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
@@ -12,8 +11,6 @@ use mpe_mcp_protocol::header::{MCP_PROTOCOL_VERSION, MCP_SESSION_ID};
 use mpe_mcp_protocol::jsonrpc::Id;
 use mpe_mcp_protocol::version::ProtocolVersion;
 use mpe_transport::Sent;
-use serde_json::Value;
-use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -247,26 +244,6 @@ async fn tend(weak: Weak<Inner>) {
         if inner.sessions.tending.is_over(|| !inner.sessions.is_empty()) {
             return;
         }
-    }
-}
-
-/// The same capabilities in the one way in which sessions are told apart: however a client orders or spaces them.
-pub(super) fn canonical(capabilities: &RawValue) -> Cow<'_, str> {
-    fn sorted(value: Value) -> Value {
-        match value {
-            Value::Object(members) => {
-                let members: BTreeMap<_, _> =
-                    members.into_iter().map(|(name, value)| (name, sorted(value))).collect();
-                Value::Object(members.into_iter().collect())
-            }
-            Value::Array(values) => Value::Array(values.into_iter().map(sorted).collect()),
-            other => other,
-        }
-    }
-    match serde_json::from_str::<Value>(capabilities.get()) {
-        Ok(value) => Cow::Owned(sorted(value).to_string()),
-        // Deeper than this reader goes: then it is what it is.
-        Err(_) => Cow::Borrowed(capabilities.get()),
     }
 }
 
