@@ -56,7 +56,8 @@ pub struct GatewayConfig {
     /// with `Last-Event-ID`. `None`: nothing is kept; a client that loses its stream loses the answer. Default: `None`.
     pub resume_buffer: Option<usize>,
     /// With [`resume_buffer`](Self::resume_buffer): the stream of a legacy call is closed after this time, and its client
-    /// comes back for the rest, so that a long call holds no connection. `None`: it stays open. Default: `None`.
+    /// comes back for the rest, so that a long call holds no connection. It is opened after this time at the latest,
+    /// whatever [`hold_head`](Self::hold_head) says. `None`: it stays open. Default: `None`.
     pub poll_after: Option<Duration>,
     /// Items on one page of an MCP list. Default: 1000, so that clients that read one page only lose little.
     pub page_size: usize,

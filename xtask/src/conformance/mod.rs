@@ -46,7 +46,7 @@ pub(crate) const COMMAND: Command = Command {
         Flag {
             name: "--carrier",
             value: Some("NAME"),
-            help: "server: only http or pipe behind; default: each.",
+            help: "server: only http, pipe or polled (http, with streams to be taken up) behind; default: each.",
         },
         Flag {
             name: "--reference",

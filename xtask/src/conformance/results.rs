@@ -18,9 +18,6 @@ use crate::process::shown;
 /// Made only where an answer comes as a stream, and a plain JSON answer is as good.
 const OPTIONAL: &str = "server-sse-streams-functional";
 
-/// Not scored, and lost by construction: a proxy that takes up a cut stream by itself shows its client no cut.
-const ADVISORY: &str = "server-sse-polling";
-
 /// How many scenarios passed, and which did not.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
@@ -116,7 +113,7 @@ impl Results {
                 }
                 tally.more += 1;
                 tally.also += usize::from(why.is_empty());
-                if why.is_empty() || scenario.name == ADVISORY {
+                if why.is_empty() {
                     continue;
                 }
                 tally.lost.push(Lost { name: scenario.name.clone(), not_scored: Some(reason.clone()), why });
@@ -196,9 +193,7 @@ impl Tally {
                     not_scored: one["reason"].as_str().map(str::to_owned),
                     why: lines.filter_map(|line| Some(one_line(line.as_str()?))).collect(),
                 };
-                if scenario.name != ADVISORY {
-                    lost.push(scenario);
-                }
+                lost.push(scenario);
             }
         }
         let unreached: Vec<_> =

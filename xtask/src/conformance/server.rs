@@ -1,7 +1,8 @@
 //! The leg `server`: the suite in front, the product, a reference server behind.
 //!
 //! Every reference server is asked directly first, and then through the product: over Streamable HTTP and over a pipe, and
-//! over HTTP with only the era behind that the suite does not speak. (Over a pipe, a legacy server is asked one call at a
+//! over HTTP with only the era behind that the suite does not speak, and once with streams that the operator wants polled,
+//! which is off by default. (Over a pipe, a legacy server is asked one call at a
 //! time where it may ask back; the suite leaves calls open that it will not finish, and the next ones wait for them.)
 
 use std::path::{Path, PathBuf};
@@ -22,6 +23,9 @@ use crate::workspace::{product, reference_server, scratch};
 const ERAS: [(&str, &[&str]); 3] =
     [("both", &["2026-07-28", "2025-11-25"]), ("legacy", &["2026-07-28"]), ("modern", &["2025-11-25"])];
 
+/// The suite in front of streams that can be taken up, and are to be: `server-sse-polling` is about nothing else.
+const POLLED: (&str, &str) = ("2025-11-25", "[http]\nresume_buffer = \"16MiB\"\npoll_after = \"250ms\"\n");
+
 /// Failures that are known, each with its reason.
 const EXPECTED: &str = "server-expected-failures.json";
 
@@ -31,7 +35,7 @@ const EXPECTED: &str = "server-expected-failures.json";
 /// When the run could not be made. What was lost is returned.
 pub(super) fn run(given: &Given, rig: Option<&Rig>, revisions: &[&str]) -> anyhow::Result<Vec<String>> {
     let eras = chosen("--upstream-era", given, &ERAS.map(|(era, _)| era))?;
-    let carriers = chosen("--carrier", given, &["http", "pipe"])?;
+    let carriers = chosen("--carrier", given, &["http", "pipe", "polled"])?;
     let references = chosen("--reference", given, &["own", "rig"])?;
     let suite = Suite::install()?;
     let bench = Bench {
@@ -56,13 +60,18 @@ pub(super) fn run(given: &Given, rig: Option<&Rig>, revisions: &[&str]) -> anyho
                 if !eras.contains(&era) || !of_era.contains(revision) {
                     continue;
                 }
-                for carrier in carriers.iter().filter(|carrier| era == "both" || **carrier == "http") {
+                for carrier in carriers.iter().filter(|carrier| match **carrier {
+                    "http" => true,
+                    "polled" => era == "both" && *revision == POLLED.0,
+                    _ => era == "both",
+                }) {
                     let title = format!("server {reference} {revision}, {era} behind over {carrier}");
                     let run = Through { server: server.as_ref(), era, carrier, revision, direct: &direct };
                     match bench.through(&run) {
                         Ok(tally) => {
                             println!("{title}: {tally}");
-                            lost.extend(bench.settle(&tally, &title, reference, revision, era));
+                            let behind = if *carrier == "polled" { carrier } else { era };
+                            lost.extend(bench.settle(&tally, &title, reference, revision, behind));
                         }
                         Err(error) => {
                             println!("{title} FAILED: {error:#}");
@@ -149,12 +158,19 @@ impl Bench {
         serve.args(["serve", "--listen", &format!("127.0.0.1:{port}")]);
         // A pipe leaves no log of requests; and across the eras not every call of the suite is one to the server.
         let log = self.folder.join(format!("{name}-requests.jsonl"));
-        let log = (run.carrier == "http" && run.era == "both").then_some(log.as_path());
+        let log = (run.carrier != "pipe" && run.era == "both").then_some(log.as_path());
         let upstream = match run.carrier {
-            "http" => {
+            "http" | "polled" => {
                 let port = free_port()?;
                 let mut command = run.server.command(run.era, Some(port), log);
-                serve.arg(format!("http://127.0.0.1:{port}/mcp"));
+                let url = format!("http://127.0.0.1:{port}/mcp");
+                if run.carrier == "polled" {
+                    let config = self.folder.join(format!("{name}.toml"));
+                    std::fs::write(&config, format!("{}[mcp_servers.up]\nurl = \"{url}\"\n", POLLED.1))?;
+                    serve.arg("--config").arg(config);
+                } else {
+                    serve.arg(url);
+                }
                 Some(Server::start(&format!("{name}-upstream"), &mut command, port, &self.folder)?)
             }
             _ => {
@@ -182,8 +198,15 @@ impl Bench {
     }
 
     /// Prints what was lost, and returns what contradicts the list of expected failures.
-    fn settle(&self, tally: &Tally, title: &str, reference: &str, revision: &str, era: &str) -> Vec<String> {
-        let mode = format!("{reference} {era}");
+    fn settle(
+        &self,
+        tally: &Tally,
+        title: &str,
+        reference: &str,
+        revision: &str,
+        behind: &str,
+    ) -> Vec<String> {
+        let mode = format!("{reference} {behind}");
         let mut counting = Vec::new();
         for one in &tally.lost {
             let reason = self.expected.reason(&one.name, revision, &mode);

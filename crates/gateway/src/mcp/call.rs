@@ -148,17 +148,20 @@ fn start(inbound: &Inbound, mut caller: Caller, operation: Operation) -> Result<
         Some(token) => Some(State::open(gateway.sealer(), endpoint.as_str(), &token, &operation.digest())?),
     };
     let config = gateway.config();
+    let resumable = resumable(inbound, &caller);
+    // A client that is to come back is told so no later than it is to go.
+    let polled = resumable.as_ref().and_then(|resumable| resumable.poll_after);
     let manner = Manner {
         id: caller.id.clone(),
         stream: caller.stream,
-        hold_head: config.hold_head,
+        hold_head: polled.map_or(config.hold_head, |after| after.min(config.hold_head)),
         keep_alive: config.keep_alive,
         holder: None,
         orphan: match era {
             Era::Legacy => Orphan::Finishes(GRACE),
             Era::Modern => Orphan::Cancelled,
         },
-        resumable: resumable(inbound, &caller),
+        resumable,
     };
     let held_by = state.as_ref().filter(|state| state.held.is_some()).and_then(|state| state.replica.clone());
     if let Some(replica) = held_by.filter(|replica| Some(replica.as_str()) != home::name(inbound)) {

@@ -164,11 +164,12 @@ fn relayed(rejection: &ErrorObject, era: Era, uri: Option<&str>) -> ErrorObject 
         (Era::Modern, code::LEGACY_RESOURCE_NOT_FOUND) => {
             missing_resource(rejection, code::INVALID_PARAMS, uri)
         }
-        (Era::Modern, code::INVALID_PARAMS) if uri.is_some() => {
+        (Era::Modern, code::INVALID_PARAMS) if uri.is_some() && !has_other_data(rejection) => {
             missing_resource(rejection, code::INVALID_PARAMS, uri)
         }
-        (Era::Legacy, code::INVALID_PARAMS) if uri.is_some() => {
-            missing_resource(rejection, code::LEGACY_RESOURCE_NOT_FOUND, uri)
+        // A legacy server that refuses parameters says so in the same words, but for the URI.
+        (Era::Legacy, code::INVALID_PARAMS) if uri.is_some() && names_a_uri(rejection) => {
+            ErrorObject { code: code::LEGACY_RESOURCE_NOT_FOUND, ..rejection.clone() }
         }
         // -32020 and -32022 concern the hop between us and the upstream, never this client.
         (_, code::HEADER_MISMATCH | code::UNSUPPORTED_PROTOCOL_VERSION) => wrapped(rejection),
@@ -185,6 +186,16 @@ fn relayed(rejection: &ErrorObject, era: Era, uri: Option<&str>) -> ErrorObject 
 }
 
 /// A missing resource, which both eras want to name its URI.
+/// Whether the error says which resource it is about, as one of 2026-07-28 about a missing one does.
+fn names_a_uri(rejection: &ErrorObject) -> bool {
+    rejection.data.as_deref().and_then(Members::of).is_some_and(|data| data.get("uri").is_some())
+}
+
+/// Whether the error has data to which nothing can be added.
+fn has_other_data(rejection: &ErrorObject) -> bool {
+    rejection.data.as_deref().is_some_and(|data| Members::of(data).is_none())
+}
+
 fn missing_resource(rejection: &ErrorObject, code: i64, uri: Option<&str>) -> ErrorObject {
     let mut data = ObjectWriter::new();
     let members = rejection.data.as_deref().and_then(Members::of).unwrap_or_default();
@@ -449,6 +460,19 @@ mod tests {
             ErrorObject { code: -32602, message: "gone".into(), data: Some(raw(r#"{"uri":"x://y"}"#)) };
         let legacy = relayed(&modern, Era::Legacy, Some("x://y"));
         assert_eq!((legacy.code, legacy.data.unwrap().get()), (-32002, r#"{"uri":"x://y"}"#));
+    }
+
+    #[test]
+    fn parameters_that_a_server_refuses_are_no_missing_resource_to_a_legacy_client() {
+        for data in [None, Some(raw(r#"{"why": 1.0}"#)), Some(raw(r#""text""#))] {
+            let refused = ErrorObject { code: -32602, message: "no".into(), data };
+            let legacy = relayed(&refused, Era::Legacy, Some("x://y"));
+            assert_eq!(legacy.code, -32602);
+            let text = |data: &Option<Box<RawValue>>| data.as_ref().map(|data| data.get().to_owned());
+            assert_eq!(text(&legacy.data), text(&refused.data));
+        }
+        let refused = ErrorObject { code: -32602, message: "no".into(), data: Some(raw(r#""text""#)) };
+        assert_eq!(relayed(&refused, Era::Modern, Some("x://y")).data.unwrap().get(), r#""text""#);
     }
 
     #[test]

@@ -237,6 +237,23 @@ async fn a_long_call_is_polled_for_where_the_operator_wants_that() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_client_that_is_to_poll_does_not_wait_longer_for_its_stream_to_open() {
+    let fixture = Fixture::with(|config| {
+        config.resume_buffer = Some(1 << 20);
+        config.poll_after = Some(Duration::from_secs(1));
+        config.hold_head = Duration::from_secs(60);
+    })
+    .await;
+    let session = fixture.initialize(LATEST, json!({})).await;
+    let begun = tokio::time::Instant::now();
+    let body = streamed(&fixture, &session, "slow").await;
+    assert_eq!(begun.elapsed().as_secs(), 1, "it is opened");
+    let heard = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
+    assert_eq!(begun.elapsed().as_secs(), 2, "it is closed");
+    assert!(heard.starts_with("id: 0:") && !heard.contains("result"), "{heard}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn nothing_is_kept_unless_the_operator_asks() {
     let fixture = Fixture::new().await;
     let session = fixture.initialize(LATEST, json!({})).await;

@@ -508,8 +508,8 @@ pub struct HttpFace {
     /// again (`Last-Event-ID`). Default: nothing is kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resume_buffer: Option<Size>,
-    /// With `resume_buffer`: close such a stream after this time and let its client come back for the rest, so that long
-    /// calls hold no connections. Default: it stays open.
+    /// With `resume_buffer`: open such a stream after this time at the latest, close it after this time again, and let its
+    /// client come back for the rest, so that long calls hold no connections. Default: it stays open.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub poll_after: Option<Span>,
     /// Items on one page of an MCP list. Default: 1000.
