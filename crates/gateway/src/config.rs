@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mpe_engine::EndpointId;
 use mpe_schema::ResponseMapping;
-use mpe_schema::openapi::DocumentInfo;
+use mpe_schema::openapi::{DocumentInfo, Security};
 
 use crate::{Replicas, percent};
 
@@ -170,6 +170,7 @@ impl Looks {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 description: None,
                 servers: Vec::new(),
+                security: Security::default(),
             },
             mappings: Vec::new(),
         });
@@ -195,7 +196,7 @@ fn below(root: Option<&EndpointView>, endpoint: &EndpointId) -> Vec<(String, Opt
 #[cfg(test)]
 mod tests {
     use mpe_engine::EndpointId;
-    use mpe_schema::openapi::DocumentInfo;
+    use mpe_schema::openapi::{DocumentInfo, Security};
 
     use super::{EndpointView, Looks};
 
@@ -205,6 +206,7 @@ mod tests {
             version: "1".to_owned(),
             description: None,
             servers: servers.iter().map(|url| ((*url).to_owned(), None)).collect(),
+            security: Security::default(),
         };
         EndpointView { info, mappings: Vec::new() }
     }

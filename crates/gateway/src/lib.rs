@@ -41,7 +41,8 @@ mod view;
 pub use carrier::{Carrier, Deadline};
 pub use config::{ArgumentChecks, EndpointView, GatewayConfig};
 /// What an [`EndpointView`] is made of.
-pub use mpe_schema::{PathTemplate, ResponseMapping, openapi::DocumentInfo};
+pub use mpe_schema::openapi::{DocumentInfo, Security};
+pub use mpe_schema::{PathTemplate, ResponseMapping};
 pub use problem::{ErrorRow, LogLevel, ProblemType, Retry, error_table};
 pub use replicas::{Forward, Replicas};
 pub use serve::serve;

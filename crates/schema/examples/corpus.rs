@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use mpe_mcp_protocol::tool::Tool;
 use mpe_schema::functions::{Vendor, array};
 use mpe_schema::graphql::GraphqlSchema;
-use mpe_schema::openapi::{DocumentInfo, OpenApiVersion, document, to_yaml};
+use mpe_schema::openapi::{DocumentInfo, OpenApiVersion, Security, document, to_yaml};
 use mpe_schema::{Operations, PathTemplate, ResponseMapping};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -30,12 +30,28 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// One scheme of each kind, for validators to see.
+fn security() -> Result<Security, String> {
+    let flow = json!({
+        "authorizationUrl": "https://login.test/authorize", "tokenUrl": "https://login.test/token",
+        "scopes": {"call": "Call tools."},
+    });
+    let mut security = Security::default();
+    security.add("bearer", &json!({"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}))?;
+    security.add("key", &json!({"type": "apiKey", "in": "header", "name": "X-Api-Key"}))?;
+    security.add("login", &json!({"type": "oauth2", "flows": {"authorizationCode": flow}}))?;
+    let discovery = "https://login.test/.well-known/openid-configuration";
+    security.add("person", &json!({"type": "openIdConnect", "openIdConnectUrl": discovery}))?;
+    Ok(security)
+}
+
 fn write_all(out: &Path, tools: &[Tool]) -> Result<(), Box<dyn Error>> {
     let info = DocumentInfo {
         title: "Corpus".to_owned(),
         version: "1.0.0".to_owned(),
         description: Some("Every tool of the corpus.".to_owned()),
         servers: vec![("https://gateway.test".to_owned(), None)],
+        security: security()?,
     };
     let operations = Operations::of(tools.iter().map(|tool| (tool, "corpus")), &mappings(tools));
     for (name, version) in [("3.1", OpenApiVersion::V3_1), ("3.0", OpenApiVersion::V3_0)] {

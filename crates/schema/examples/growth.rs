@@ -8,7 +8,7 @@ use std::time::Duration;
 use mpe_mcp_protocol::tool::Tool;
 use mpe_schema::functions::{Vendor, lower};
 use mpe_schema::graphql::GraphqlSchema;
-use mpe_schema::openapi::{DocumentInfo, OpenApiVersion, document, to_yaml};
+use mpe_schema::openapi::{DocumentInfo, OpenApiVersion, Security, document, to_yaml};
 use mpe_schema::{Operations, PathTemplate, ResponseMapping};
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -27,6 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             version: "1".to_owned(),
             description: None,
             servers: Vec::new(),
+            security: Security::default(),
         };
         let operations = || Operations::of(tools.iter().map(|tool| (tool, "server")), &mappings);
         let known = operations();

@@ -5,7 +5,7 @@ use std::path::Path;
 use mpe_mcp_protocol::tool::Tool;
 use mpe_schema::functions::{Vendor, lower};
 use mpe_schema::graphql::GraphqlSchema;
-use mpe_schema::openapi::{DocumentInfo, OpenApiVersion, document, to_yaml};
+use mpe_schema::openapi::{DocumentInfo, OpenApiVersion, Security, document, to_yaml};
 use mpe_schema::{Operations, PathTemplate, ResponseMapping};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -37,6 +37,7 @@ fn describe(tool: &Tool, version: OpenApiVersion) -> Value {
         version: "1".to_owned(),
         description: None,
         servers: Vec::new(),
+        security: Security::default(),
     };
     let properties = tool.input_schema().get("properties").and_then(Value::as_object);
     let path = properties.into_iter().flat_map(serde_json::Map::keys).find_map(|name| {

@@ -3,7 +3,7 @@
 mod random;
 
 use mpe_mcp_protocol::tool::Tool;
-use mpe_schema::openapi::{DocumentInfo, OpenApiVersion, document};
+use mpe_schema::openapi::{DocumentInfo, OpenApiVersion, Security, document};
 use mpe_schema::{Operations, Validator};
 use random::Random;
 use serde_json::value::RawValue;
@@ -25,6 +25,7 @@ fn describe(input: &Value, version: OpenApiVersion) -> Validator {
         version: "1".to_owned(),
         description: None,
         servers: Vec::new(),
+        security: Security::default(),
     };
     let mut document = document(&info, &Operations::of([(&tool, "t")], &[]), version);
     if version == OpenApiVersion::V3_0 {

@@ -4,7 +4,7 @@ use futures_util::future::BoxFuture;
 use mpe_engine::EndpointId;
 use mpe_gateway::EndpointView;
 use mpe_lambda_adapter::{Answer, Handler, Options};
-use mpe_schema::openapi::DocumentInfo;
+use mpe_schema::openapi::{DocumentInfo, Security};
 use mpe_schema::{PathTemplate, ResponseMapping};
 use mpe_tests::{Era, RunningGateway, Script, gateway, server, tool};
 use serde_json::value::RawValue;
@@ -57,7 +57,13 @@ async fn mapped_gateway(server: &mpe_tests::Server) -> RunningGateway {
     let mapping =
         ResponseMapping { path: PathTemplate::parse("/get_user/{user_id}").unwrap(), response: json!({}) };
     let view = EndpointView {
-        info: DocumentInfo { title: "T".into(), version: "1".into(), description: None, servers: Vec::new() },
+        info: DocumentInfo {
+            title: "T".into(),
+            version: "1".into(),
+            description: None,
+            servers: Vec::new(),
+            security: Security::default(),
+        },
         mappings: vec![mapping],
     };
     gateway()

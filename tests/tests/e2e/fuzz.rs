@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use mpe_engine::EndpointId;
 use mpe_gateway::EndpointView;
-use mpe_schema::openapi::DocumentInfo;
+use mpe_schema::openapi::{DocumentInfo, Security};
 use mpe_schema::{PathTemplate, ResponseMapping};
 use mpe_tests::{Fate, PATIENCE, RunningGateway, Server, gateway, server, tool};
 use proptest::collection::vec;
@@ -147,7 +147,13 @@ async fn fuzzed() -> (Server, RunningGateway) {
         server().tool(tool("echo").input(schema)).tool(tool("broken").fails("on purpose")).start().await;
     let path = PathTemplate::parse("/get_echo/{text}").unwrap();
     let view = EndpointView {
-        info: DocumentInfo { title: "T".into(), version: "1".into(), description: None, servers: Vec::new() },
+        info: DocumentInfo {
+            title: "T".into(),
+            version: "1".into(),
+            description: None,
+            servers: Vec::new(),
+            security: Security::default(),
+        },
         mappings: vec![ResponseMapping { path, response: json!({}) }],
     };
     let gateway = gateway()

@@ -86,6 +86,7 @@ async fn how_a_tenant_looks_may_change_while_it_is_served() {
             version: "2".to_owned(),
             description: None,
             servers: vec![("https://api.example.com".to_owned(), None)],
+            security: mpe_gateway::Security::default(),
         },
         mappings: vec![mpe_gateway::ResponseMapping {
             path: mpe_gateway::PathTemplate::parse("/users/get_user/{user_id}").unwrap(),

@@ -13,7 +13,7 @@ use mpe_engine::{CallErrorKind, EndpointConfig, EndpointId, Engine, Target, Upst
 use mpe_gateway::{EndpointView, Gateway, GatewayConfig};
 use mpe_mcp_protocol::jsonrpc::{ErrorObject, Notification};
 use mpe_mcp_protocol::version::ProtocolVersion;
-use mpe_schema::openapi::DocumentInfo;
+use mpe_schema::openapi::{DocumentInfo, Security};
 use mpe_schema::{PathTemplate, ResponseMapping};
 use mpe_transport::Sent;
 use serde_json::value::RawValue;
@@ -322,6 +322,7 @@ impl Fixture {
                 version: "1".to_owned(),
                 description: None,
                 servers: Vec::new(),
+                security: Security::default(),
             },
             mappings: vec![ResponseMapping {
                 path: PathTemplate::parse("/get_user/{user_id}").unwrap(),

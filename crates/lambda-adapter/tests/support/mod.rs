@@ -8,7 +8,9 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use mpe_engine::upstream::{Introduction, Upstream, UpstreamError, UpstreamReply, UpstreamRequest};
 use mpe_engine::{EndpointConfig, EndpointId, Engine, Naming, Target, UpstreamConfig};
-use mpe_gateway::{DocumentInfo, EndpointView, Gateway, GatewayConfig, PathTemplate, ResponseMapping};
+use mpe_gateway::{
+    DocumentInfo, EndpointView, Gateway, GatewayConfig, PathTemplate, ResponseMapping, Security,
+};
 use mpe_mcp_protocol::jsonrpc::ErrorObject;
 use mpe_mcp_protocol::version::ProtocolVersion;
 use serde::Deserialize;
@@ -112,6 +114,7 @@ pub(crate) async fn gateway(tools: Arc<Tools>) -> Gateway {
             version: "1".to_owned(),
             description: None,
             servers: Vec::new(),
+            security: Security::default(),
         },
         mappings: vec![mapping("/get_user/{user_id}"), mapping("/add")],
     };

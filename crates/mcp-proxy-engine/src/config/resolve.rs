@@ -7,7 +7,7 @@ use std::sync::Arc;
 use http::Uri;
 use mpe_engine::{EndpointConfig, EndpointId, EndpointSource};
 use mpe_gateway::{EndpointView, GatewayConfig};
-use mpe_schema::openapi::DocumentInfo;
+use mpe_schema::openapi::{DocumentInfo, Security};
 use mpe_schema::{PathTemplate, ResponseMapping};
 use mpe_transport::{PoolConfig, TlsConfig};
 use serde_json::{Value, json};
@@ -351,9 +351,25 @@ impl Source {
                     .iter()
                     .map(|ApiServer { url, description }| (url.clone(), description.clone()))
                     .collect(),
+                security: self.security(path, tenant),
             },
             mappings,
         }
+    }
+
+    fn security(&mut self, path: &KeyPath, tenant: &Endpoint) -> Security {
+        let mut security = Security::default();
+        for (name, scheme) in &tenant.security_schemes {
+            if let Err(problem) = security.add(name, scheme) {
+                self.report(&path.key("security_schemes").key(name.as_str()), problem);
+            }
+        }
+        if let Some(alternatives) = &tenant.security
+            && let Err(problem) = security.require(alternatives.clone())
+        {
+            self.report(&path.key("security"), problem);
+        }
+        security
     }
 
     fn tls(&mut self, tls: &Tls) -> TlsConfig {
@@ -429,6 +445,8 @@ fn root_tenant(config: &Config) -> Endpoint {
         version: config.version.clone(),
         description: config.description.clone(),
         servers: config.servers.clone(),
+        security_schemes: config.security_schemes.clone(),
+        security: config.security.clone(),
         response_mappings: config.response_mappings.clone(),
         internal_mcp: config.internal_mcp.clone(),
         mcp_servers: config.mcp_servers.clone(),

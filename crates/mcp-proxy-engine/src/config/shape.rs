@@ -37,6 +37,15 @@ pub struct Config {
     /// `servers` of the OpenAPI document: where *this* API is reached. The MCP servers behind it stand in `mcp_servers`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub servers: Vec<ApiServer>,
+    /// `securitySchemes` of the OpenAPI document, by name: how callers of *this* API prove who they are to what stands in
+    /// front of it. Each is a Security Scheme Object of the type `apiKey`, `http`, `oauth2` or `openIdConnect`. Default:
+    /// none. Nothing is checked here.
+    #[serde(skip_serializing_if = "IndexMap::is_empty")]
+    pub security_schemes: IndexMap<String, serde_json::Value>,
+    /// `security` of the OpenAPI document: alternatives, each a table of scheme names with their scopes. Default: any one
+    /// of `security_schemes`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub security: Option<Vec<IndexMap<String, Vec<String>>>>,
     /// The default endpoint's name: the one at the root of every face. Default: `default`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint_id: Option<String>,
@@ -142,6 +151,12 @@ pub struct Endpoint {
     /// As at the top.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub servers: Vec<ApiServer>,
+    /// As at the top.
+    #[serde(skip_serializing_if = "IndexMap::is_empty")]
+    pub security_schemes: IndexMap<String, serde_json::Value>,
+    /// As at the top.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub security: Option<Vec<IndexMap<String, Vec<String>>>>,
     /// As at the top.
     #[serde(skip_serializing_if = "IndexMap::is_empty")]
     pub response_mappings: IndexMap<String, serde_json::Value>,

@@ -523,3 +523,36 @@ fn each_face_can_be_told_not_to_check_arguments() {
     assert!(settings.gateway.check_mcp_arguments);
     assert_eq!((checks.rest, checks.batch, checks.functions, checks.graphql), (true, true, true, false));
 }
+
+#[test]
+fn who_may_call_the_api_stands_in_its_document() {
+    let text = r#"
+security = [{ bearer = [], key = [] }]
+[security_schemes]
+bearer = { type = "http", scheme = "bearer" }
+key = { type = "apiKey", in = "header", name = "X-Api-Key" }
+[mcp_servers.a]
+url = "http://h/mcp"
+[endpoints.open.mcp_servers.a]
+url = "http://h/mcp"
+"#;
+    let settings = load(text, Format::Toml).unwrap();
+    let security = |endpoint: &str| {
+        let view = &settings.gateway.endpoints[&mpe_engine::EndpointId::new(endpoint)];
+        let document = mpe_schema::openapi::document(
+            &view.info,
+            &mpe_schema::Operations::of([], &[]),
+            mpe_schema::openapi::OpenApiVersion::V3_1,
+        );
+        (document["security"].clone(), document["components"]["securitySchemes"].clone())
+    };
+    let (required, schemes) = security("default");
+    assert_eq!(required, serde_json::json!([{ "bearer": [], "key": [] }]));
+    assert_eq!(schemes["bearer"], serde_json::json!({ "type": "http", "scheme": "bearer" }));
+    assert_eq!(security("open"), (serde_json::json!([]), serde_json::Value::Null));
+
+    let text = "security = [{ b = [] }]\n[security_schemes]\na = { type = \"mtls\" }\n[mcp_servers.a]\nurl = \"http://h\"\n";
+    let found = problems(text, Format::Toml);
+    assert!(found.contains("p.toml:3:") && found.contains("expected `type` to be"), "{found}");
+    assert!(found.contains("p.toml:1:") && found.contains("there is no scheme `b`"), "{found}");
+}

@@ -5,14 +5,16 @@
 mod components;
 mod legacy;
 mod parts;
+mod security;
 mod skeleton;
 #[cfg(test)]
 mod tests;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 pub(crate) use self::components::placed;
 pub(crate) use self::legacy::component_name;
+pub use self::security::Security;
 use crate::{Operation, Operations};
 
 /// What the operator says of the API.
@@ -26,6 +28,8 @@ pub struct DocumentInfo {
     pub description: Option<String>,
     /// `servers`, each with its URL and description. Empty: `/`.
     pub servers: Vec<(String, Option<String>)>,
+    /// How callers prove who they are.
+    pub security: Security,
 }
 
 /// The OpenAPI version of a document.
@@ -55,8 +59,7 @@ pub fn document(info: &DocumentInfo, operations: &Operations, version: OpenApiVe
         put_parameters(&mut document, operation, part, version, &mut schemas);
     }
     document["components"]["schemas"] = Value::Object(schemas);
-    // Redocly and others want the absence of authentication said aloud.
-    document["security"] = json!([]);
+    info.security.put(&mut document);
     // No `jsonSchemaDialect`: the default one is 2020-12 with OpenAPI's own annotations, and viewers warn of any other.
     document
 }
