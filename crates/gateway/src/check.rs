@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mpe_engine::{ArgumentChecker, CheckerFactory, Violation};
 use mpe_mcp_protocol::tool::Tool;
-use mpe_schema::Validator;
+use mpe_schema::{Validator, repeated_member};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -28,6 +28,10 @@ impl CheckerFactory for SchemaCheckers {
 
 impl ArgumentChecker for Checker {
     fn check(&self, arguments: &RawValue) -> Vec<Violation> {
+        // What is checked below is the last of the two; the upstream may read the first.
+        if let Some(twice) = repeated_member(arguments) {
+            return vec![Violation { pointer: twice.pointer, message: twice.message }];
+        }
         match serde_json::from_str::<Value>(arguments.get()) {
             Ok(arguments) => self
                 .0

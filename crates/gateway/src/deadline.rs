@@ -42,8 +42,10 @@ fn preferred(headers: &HeaderMap) -> Option<Duration> {
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
-        .filter_map(|preference| preference.split(';').next()?.trim().strip_prefix("wait="))
-        .find_map(|seconds| seconds.trim().trim_matches('"').parse().ok())
+        // Names of any case, white space around `=` (RFC 7240 §2).
+        .filter_map(|preference| preference.split(';').next()?.split_once('='))
+        .filter(|(name, _)| name.trim().eq_ignore_ascii_case("wait"))
+        .find_map(|(_, seconds)| seconds.trim().trim_matches('"').parse().ok())
         .map(Duration::from_secs)
 }
 
@@ -76,6 +78,7 @@ mod tests {
         );
         assert_eq!(waits(&[("x-request-timeout", "20"), ("prefer", "wait=10")], None), Some(10.0));
         assert_eq!(waits(&[("prefer", "wait=10")], Some(3)), Some(3.0));
+        assert_eq!(waits(&[("prefer", "respond-async, Wait = \"7\"; x")], None), Some(7.0));
         assert_eq!(waits(&[("x-request-timeout", "1e12")], None), Some(86_400.0));
         assert_eq!(waits(&[], None), None);
     }

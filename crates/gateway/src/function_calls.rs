@@ -1,14 +1,16 @@
 //! `POST /tools/call?format=…`: takes the function call that a vendor's model emitted, as it stands in the model's message, runs
 //! the tool it means, and answers with what that vendor wants to be told.
 //!
-//! One call, an array of calls, or the whole message that holds them; a message or array is answered by an array, in order. A call that
-//! fails is an answer too, marked as an error the way the vendor has it, so that the model can mend it.
+//! One call, an array of calls, or the whole message that holds them; a message or array is answered by an array, in order. What
+//! else stands in a message, such as texts and thoughts, is passed over. A call that fails is an answer too, marked as an error the
+//! way the vendor has it, so that the model can mend it; so is one whose arguments are no JSON.
 
 use std::sync::Arc;
 
 use http::StatusCode;
 use mpe_engine::{CallContext, OutcomeKind, ToolCall};
 use mpe_schema::functions::Vendor;
+use mpe_schema::repeated_member;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -22,7 +24,8 @@ struct Emitted {
     /// The vendor's id for it, where there is one.
     id: Value,
     name: String,
-    arguments: Box<RawValue>,
+    /// What is wrong with them, where they cannot be read.
+    arguments: Result<Box<RawValue>, String>,
 }
 
 /// Answers the request; `None` when it names no format, and so means a tool that is called `call`.
@@ -57,8 +60,7 @@ async fn run(inbound: &mut Inbound, vendor: Vendor) -> Result<Value, Problem> {
             Ok(one(inbound, vendor, emitted).await)
         }
         Some(calls) => {
-            let read =
-                calls.iter().enumerate().map(|(at, call)| Emitted::read(call).ok_or_else(|| unreadable(at)));
+            let read = calls.iter().map(|(at, call)| Emitted::read(call).ok_or_else(|| unreadable(*at)));
             let read = read.collect::<Result<Vec<_>, _>>()?;
             let inbound = &*inbound;
             let running = read.into_iter().map(|emitted| one(inbound, vendor, emitted));
@@ -67,20 +69,36 @@ async fn run(inbound: &mut Inbound, vendor: Vendor) -> Result<Value, Problem> {
     }
 }
 
-/// The calls of an array or of a message; `None` when `raw` is one call itself.
-fn calls_in(raw: &RawValue) -> Option<Vec<Box<RawValue>>> {
+/// The calls of an array or of a message, each with its place there; `None` when `raw` is one call itself.
+fn calls_in(raw: &RawValue) -> Option<Vec<(usize, Box<RawValue>)>> {
     let list = |raw: &RawValue| serde_json::from_str::<Vec<Box<RawValue>>>(raw.get()).ok();
-    if let Some(calls) = list(raw) {
-        return Some(calls);
+    let without = |parts: Vec<Box<RawValue>>, is_other: fn(&RawValue) -> bool| {
+        parts.into_iter().enumerate().filter(|(_, part)| !is_other(part)).collect()
+    };
+    if let Some(parts) = list(raw) {
+        return Some(without(parts, |part| type_of(part).is_some() && is_no_call(part)));
     }
     let members = Members::of(raw)?;
-    // OpenAI and Ollama; Gemini; Bedrock and Anthropic, whose content holds texts beside the calls.
+    // OpenAI and Ollama; Gemini; Bedrock and Anthropic, whose content holds much beside the calls.
     if let Some(calls) = members.get("tool_calls").and_then(list) {
-        return Some(calls);
+        return Some(calls.into_iter().enumerate().collect());
     }
-    let mixed = members.get("parts").or_else(|| members.get("content")).and_then(list)?;
-    let is_call = |part: &RawValue| Members::of(part).is_some_and(|part| part.get("text").is_none());
-    Some(mixed.into_iter().filter(|part| is_call(part)).collect())
+    let parts = members.get("parts").or_else(|| members.get("content")).and_then(list)?;
+    Some(without(parts, is_no_call))
+}
+
+fn type_of(part: &RawValue) -> Option<String> {
+    Members::of(part)?.string("type")
+}
+
+/// Whether a part of a message is something else than a call: a text, a thought, an image.
+fn is_no_call(part: &RawValue) -> bool {
+    let Some(members) = Members::of(part) else { return false };
+    match type_of(part).as_deref() {
+        Some("function" | "function_call" | "tool_use") => false,
+        // Gemini and Bedrock name each part by its only member.
+        _ => ["function", "functionCall", "name", "toolUse"].iter().all(|key| members.get(key).is_none()),
+    }
 }
 
 impl Emitted {
@@ -94,17 +112,17 @@ impl Emitted {
             .find_map(|key| outer.get(key).or_else(|| call.get(key)));
         let arguments = ["arguments", "input", "args"].into_iter().find_map(|key| call.get(key));
         let arguments = match arguments {
-            None => raw_value(b"{}".to_vec()),
+            None => Ok(raw_value(b"{}".to_vec())),
             // OpenAI's models write the arguments as a text that holds JSON.
             Some(text) if text.get().starts_with('"') => {
                 let text: String = serde_json::from_str(text.get()).ok()?;
                 if text.trim().is_empty() {
-                    raw_value(b"{}".to_vec())
+                    Ok(raw_value(b"{}".to_vec()))
                 } else {
-                    RawValue::from_string(text).ok()?
+                    RawValue::from_string(text).map_err(|error| format!("the arguments are no JSON: {error}"))
                 }
             }
-            Some(arguments) => arguments.to_owned(),
+            Some(arguments) => Ok(arguments.to_owned()),
         };
         let id = id.and_then(|id| serde_json::from_str(id.get()).ok()).unwrap_or(Value::Null);
         Some(Self { id, name: call.string("name")?, arguments })
@@ -114,11 +132,17 @@ impl Emitted {
 /// Runs one call. Whatever goes wrong is told to the model.
 async fn one(inbound: &Inbound, vendor: Vendor, emitted: Emitted) -> Value {
     let Emitted { id, name, arguments } = emitted;
-    let outcome = match inbound.view.lowered(vendor).call(&name, &arguments) {
-        Err(violations) => {
+    let meant = arguments.and_then(|arguments| {
+        // Beneath the names that are turned back, the last of two would win unseen.
+        let twice = repeated_member(&arguments).map(|twice| vec![twice]);
+        let meant = twice.map_or_else(|| inbound.view.lowered(vendor).call(&name, &arguments), Err);
+        meant.map_err(|violations| {
             let lines = violations.iter().map(|v| format!("{} {}", v.pointer, v.message).trim().to_owned());
-            Err(lines.collect::<Vec<_>>().join("\n"))
-        }
+            lines.collect::<Vec<_>>().join("\n")
+        })
+    });
+    let outcome = match meant {
+        Err(message) => Err(message),
         Ok(meant) => {
             let call = ToolCall {
                 endpoint: inbound.endpoint.clone(),
@@ -161,7 +185,11 @@ fn told(vendor: Vendor, id: &Value, name: &str, outcome: Result<Box<RawValue>, S
         }}),
         Vendor::Gemini => {
             let response = if is_error { json!({"error": text}) } else { json!({"result": text}) };
-            json!({"functionResponse": {"name": name, "response": response}})
+            let mut answer = json!({"name": name, "response": response});
+            if !id.is_null() {
+                answer["id"] = id.clone();
+            }
+            json!({"functionResponse": answer})
         }
         Vendor::Mcp => json!({"content": [{"type": "text", "text": text}], "isError": is_error}),
     }

@@ -4,6 +4,7 @@
 //! (which face), then the face you came for: `mcp`, `rest`, `batch`, `graphql`, `documents`, `admin`. `view` holds what
 //! they show of a catalogue, `render` and `problem` what they answer.
 
+mod accept;
 mod admin;
 mod batch;
 mod body;

@@ -48,6 +48,13 @@ async fn plan_of(inbound: &mut Inbound) -> Result<Plan, Problem> {
         let detail = format!("{} steps are more than the {limit} a plan may have", plan.len());
         return Err(Problem::new(ProblemType::BadRequest, detail));
     }
+    // Before anything runs: a step whose tool nobody has could only fail.
+    for (at, tool) in plan.tools().enumerate() {
+        if let Some(problem) = rest::unlisted(inbound, tool) {
+            let pointer = format!("/{at}/tool");
+            return Err(problem.violations(&[(pointer.as_str(), "no such tool")]));
+        }
+    }
     Ok(plan)
 }
 

@@ -47,7 +47,9 @@ fn with_headers(
     let own = operations.iter().find(|operation| !operation.mapped && operation.tool.name() == tool);
     match own.filter(|_| !headers.is_empty()) {
         Some(operation) => operation
-            .arguments_with_headers(&[], &[], &headers, body.as_deref())
+            .arguments_with_headers(&[], &[], &headers, body.as_deref(), &|given| {
+                checked(inbound, tool, given)
+            })
             .map_err(|violations| invalid(&violations)),
         None => Ok(body.unwrap_or_else(|| raw_value(b"{}".to_vec()))),
     }
@@ -110,9 +112,20 @@ async fn arguments(
         mpe_schema::Method::Post => body_object(inbound).await?,
     };
     let headers = header_arguments(inbound)?;
+    let tool = operation.tool.name();
     operation
-        .arguments_with_headers(variables, &query, &headers, body.as_deref())
+        .arguments_with_headers(variables, &query, &headers, body.as_deref(), &|given| {
+            checked(inbound, tool, given)
+        })
         .map_err(|violations| invalid(&violations))
+}
+
+/// What the tool's schema says of arguments, where it is asked at all.
+fn checked(inbound: &Inbound, tool: &str, given: &RawValue) -> Vec<SchemaViolation> {
+    let entry = inbound.view.catalogue().tool(tool).filter(|_| inbound.gateway.config().checks.rest);
+    let violations = entry.and_then(|entry| entry.checker.as_ref()).map(|checker| checker.check(given));
+    let told = violations.into_iter().flatten();
+    told.map(|violation| SchemaViolation { pointer: violation.pointer, message: violation.message }).collect()
 }
 
 fn invalid(violations: &[SchemaViolation]) -> Problem {

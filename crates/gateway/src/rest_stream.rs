@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, Stream, StreamExt};
-use http::{HeaderMap, header};
+use http::HeaderMap;
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use mpe_engine::{CallContext, CallEvents, OutcomeKind, ToolCall};
@@ -21,21 +21,16 @@ use crate::json::one_line;
 use crate::mcp::exchange::{KEEP_ALIVE, stream_response};
 use crate::problem::{Problem, log_call_error};
 use crate::service::Inbound;
-use crate::{Body, render};
+use crate::{Body, accept, render};
 
 /// Events that may wait for a slow reader; progress beyond it is dropped.
 const EVENT_QUEUE: usize = 64;
 
-/// Whether the caller asks for events, by name: `*/*` asks for a plain answer.
+/// Whether the caller asks for events, by name, and no less than for a plain answer: `*/*` asks for that.
 pub(crate) fn is_wanted(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(header::ACCEPT)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|range| {
-            range.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("text/event-stream")
-        })
+    let Some(events) = accept::weight(headers, &["text/event-stream"]) else { return false };
+    let plain = accept::weight(headers, &["application/json", "application/*", "*/*"]).unwrap_or(0.0);
+    events > 0.0 && events >= plain
 }
 
 /// Runs the call and streams what happens.

@@ -54,7 +54,8 @@ pub(crate) struct Routes {
     router: Router<Vec<usize>>,
 }
 
-/// A mapped path that fits: the operations served there, and the path's variables, decoded.
+/// A mapped path that fits: the operations served there, and the path's variables as they stand in it: a comma that is
+/// encoded belongs to a value, another one stands between two.
 #[derive(Debug)]
 pub(crate) struct Mapped<'a> {
     pub(crate) operations: &'a [usize],
@@ -181,7 +182,8 @@ impl Routes {
         let variables = found
             .params
             .iter()
-            .map(|(name, value)| Some((name.to_owned(), percent::decode(value)?)))
+            // What cannot be decoded leads nowhere.
+            .map(|(name, value)| percent::decode(value).map(|_| (name.to_owned(), value.to_owned())))
             .collect::<Option<Vec<_>>>()?;
         Some(Mapped { operations: found.value, variables })
     }

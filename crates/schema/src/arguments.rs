@@ -1,5 +1,6 @@
 //! Putting the arguments object together from path, query and body.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::Deserializer;
@@ -8,7 +9,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::SchemaViolation;
-use crate::coerce::{Reader, coerce, coerce_segment, quoted};
+use crate::check::MAX_VIOLATIONS;
+use crate::coerce::{Reader, coerce, coerce_segment, coerce_variable, quoted};
 use crate::local::{escape, follow};
 use crate::operation::{Given, Location, Operation, Parameter};
 use crate::query::tree;
@@ -18,6 +20,7 @@ pub(crate) fn assemble(
     operation: &Operation,
     given: &Given<'_>,
     body: Option<&RawValue>,
+    check: &dyn Fn(&RawValue) -> Vec<SchemaViolation>,
 ) -> Result<Box<RawValue>, Vec<SchemaViolation>> {
     let mut violations = Vec::new();
     let members = match body.map(members).transpose() {
@@ -34,12 +37,36 @@ pub(crate) fn assemble(
     from_headers(&reader, operation, given.headers, &members, &mut added, &mut violations);
     require(operation, &members, &added, &mut violations);
     if !violations.is_empty() {
+        add_what_else_is_wrong(operation, &members, added, &mut violations, check);
         return Err(violations);
     }
     match body {
         Some(body) if added.is_empty() => Ok(body.to_owned()),
         _ => Ok(spliced(&members, &added)),
     }
+}
+
+/// Adds what `check` finds wrong with the arguments that could be read: whoever mends the others need not come back for that.
+fn add_what_else_is_wrong(
+    operation: &Operation,
+    members: &[Member],
+    mut added: Vec<Member>,
+    violations: &mut Vec<SchemaViolation>,
+    check: &dyn Fn(&RawValue) -> Vec<SchemaViolation>,
+) {
+    let top = |pointer: &str| pointer.split('/').nth(1).map(str::to_owned);
+    let told: HashSet<String> = violations.iter().filter_map(|violation| top(&violation.pointer)).collect();
+    // In the place of what could not be read, so that it is not said to be missing.
+    for parameter in &operation.parameters {
+        let is_there = added.iter().chain(members).any(|(name, _)| *name == parameter.name);
+        if !is_there && told.contains(&escape(&parameter.name)) {
+            added.push((parameter.name.clone(), "null".to_owned()));
+        }
+    }
+    let mut more = check(&spliced(members, &added));
+    more.retain(|violation| top(&violation.pointer).is_none_or(|top| !told.contains(&top)));
+    violations.extend(more);
+    violations.truncate(MAX_VIOLATIONS);
 }
 
 /// One argument: its name and its JSON.
@@ -58,7 +85,7 @@ fn from_path(
             violations.push(SchemaViolation::new(at, "the path of this operation has no such variable"));
             continue;
         };
-        match coerce_segment(reader, &parameter.schema, text, &at) {
+        match coerce_variable(reader, &parameter.schema, text, &at) {
             Ok(json) => added.push((name.clone(), json)),
             Err(more) => violations.extend(more),
         }
@@ -107,7 +134,7 @@ fn from_headers(
     added: &mut Vec<Member>,
     violations: &mut Vec<SchemaViolation>,
 ) {
-    for parameter in operation.parameters.iter().filter(|parameter| parameter.location == Location::Header) {
+    for parameter in operation.parameters.iter().filter(|parameter| is_header(parameter)) {
         let header = parameter.header.as_deref().unwrap_or_default();
         let mut given = headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(header));
         let Some((_, text)) = given.next() else { continue };
@@ -173,7 +200,7 @@ fn is_header(parameter: &Parameter) -> bool {
 }
 
 fn refuse_repeated(members: &[Member], violations: &mut Vec<SchemaViolation>) {
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     for (name, _) in members {
         if !seen.insert(name) {
             violations.push(SchemaViolation::new(

@@ -1,26 +1,39 @@
 //! From the text of a path or query to JSON, guided by the schema.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
 
 use indexmap::IndexMap;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::SchemaViolation;
-use crate::local::{escape, follow};
+use crate::local::{escape, follow, percent_decode};
 use crate::operations::properties;
 use crate::query::Text;
+use crate::{SchemaViolation, Validator};
 
 /// Reads the texts of one request. What it may spend on them is bounded, because alternatives multiply with nesting.
 pub(crate) struct Reader<'a> {
     root: &'a Value,
     steps: Cell<usize>,
+    /// Patterns of names, compiled; `None`: cannot be.
+    patterns: RefCell<HashMap<String, Option<Rc<Validator>>>>,
 }
 
 impl<'a> Reader<'a> {
     /// A reader of arguments whose schemas stand in `root`.
     pub(crate) fn new(root: &'a Value) -> Self {
-        Self { root, steps: Cell::new(MAX_STEPS) }
+        Self { root, steps: Cell::new(MAX_STEPS), patterns: RefCell::default() }
+    }
+
+    /// Whether a name fits a pattern of `patternProperties`.
+    fn fits(&self, pattern: &str, name: &str) -> bool {
+        let mut patterns = self.patterns.borrow_mut();
+        let compiled = patterns.entry(pattern.to_owned()).or_insert_with(|| {
+            Validator::compile(&serde_json::json!({ "pattern": pattern })).ok().map(Rc::new)
+        });
+        compiled.as_ref().is_some_and(|compiled| self.step() && compiled.check(&name.into()).is_empty())
     }
 
     /// Takes one step; `false` when all are spent.
@@ -47,7 +60,7 @@ pub(crate) fn coerce(
     }
 }
 
-/// The JSON text of one path segment: lists are separated by commas (OpenAPI's `simple` style).
+/// The JSON text of one header: lists are separated by commas (OpenAPI's `simple` style).
 ///
 /// # Errors
 /// As [`coerce`].
@@ -57,13 +70,36 @@ pub(crate) fn coerce_segment(
     text: &str,
     at: &str,
 ) -> Result<String, Vec<SchemaViolation>> {
-    let alternatives = alternatives(reader, schema);
-    let wants_list = alternatives.iter().all(|alternative| alternative.kind == Kind::Array);
-    if wants_list && !alternatives.is_empty() && !text.starts_with('[') {
+    if wants_list(reader, schema) && !text.starts_with('[') {
         let values: Vec<String> = text.split(',').map(str::to_owned).collect();
         return from_values(reader, schema, &values, at);
     }
     from_values(reader, schema, &[text.to_owned()], at)
+}
+
+/// The JSON text of a path variable as it stands in the path. Of a list, commas that are encoded belong to its items
+/// (RFC 6570 §3.2.2).
+///
+/// # Errors
+/// As [`coerce`].
+pub(crate) fn coerce_variable(
+    reader: &Reader<'_>,
+    schema: &Value,
+    text: &str,
+    at: &str,
+) -> Result<String, Vec<SchemaViolation>> {
+    let decoded = |text: &str| percent_decode(text).unwrap_or_else(|| text.to_owned());
+    let whole = decoded(text);
+    if wants_list(reader, schema) && !whole.starts_with('[') {
+        let values: Vec<String> = text.split(',').map(decoded).collect();
+        return from_values(reader, schema, &values, at);
+    }
+    from_values(reader, schema, &[whole], at)
+}
+
+fn wants_list(reader: &Reader<'_>, schema: &Value) -> bool {
+    let alternatives = alternatives(reader, schema);
+    !alternatives.is_empty() && alternatives.iter().all(|alternative| alternative.kind == Kind::Array)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -303,16 +339,26 @@ fn object(
     // `outer` may join what `schema` says with more (`allOf`), so both are asked.
     let known: Vec<(&str, &Value)> =
         properties(reader.root, schema).into_iter().chain(properties(reader.root, outer)).collect();
-    let further = follow(reader.root, schema).get("additionalProperties");
+    let said = follow(reader.root, schema);
+    let further = said.get("additionalProperties");
+    let patterns: Vec<(&String, &Value)> =
+        said.get("patternProperties").and_then(Value::as_object).into_iter().flatten().collect();
     let mut parts = Vec::new();
     let mut violations = Vec::new();
     for (name, text) in members {
         let here = format!("{at}/{}", escape(name));
-        let own = match known.iter().find(|(other, _)| other == name) {
-            Some((_, own)) => own,
+        let fitting = || patterns.iter().find(|(pattern, _)| reader.fits(pattern, name)).map(|(_, own)| *own);
+        let own = known.iter().find(|(other, _)| other == name).map(|(_, own)| *own).or_else(fitting);
+        let own = match own {
+            Some(own) => own,
             None if further == Some(&Value::Bool(false)) => {
-                let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
-                let message = format!("no such member; expected one of: {}", names.join(", "));
+                let names = known.iter().map(|(name, _)| (*name).to_owned());
+                let patterns = patterns.iter().map(|(pattern, _)| format!("a name like `{pattern}`"));
+                let names: Vec<String> = names.chain(patterns).collect();
+                let message = match names.as_slice() {
+                    [] => "no such member; expected none".to_owned(),
+                    names => format!("no such member; expected one of: {}", names.join(", ")),
+                };
                 violations.push(SchemaViolation::new(here, message));
                 continue;
             }

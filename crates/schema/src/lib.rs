@@ -15,6 +15,8 @@ mod operation;
 mod operations;
 mod path;
 mod query;
+mod repair;
+mod repeated;
 mod result;
 
 pub use check::{MAX_VIOLATIONS, SchemaViolation, Validator};
@@ -22,4 +24,5 @@ pub use error::{SchemaError, SchemaErrorKind};
 pub use mapping::response_schema;
 pub use operation::{Location, Method, Operation, Operations, Parameter, ResponseMapping};
 pub use path::{MAX_TEMPLATE_BYTES, PathTemplate, Segment};
+pub use repeated::repeated_member;
 pub use result::{Media, MediaContent, ResultValue};

@@ -203,7 +203,7 @@ fn find_anchor(schema: &Value, anchor: &str, here: String, depth: usize) -> Opti
     found
 }
 
-fn percent_decode(text: &str) -> Option<String> {
+pub(crate) fn percent_decode(text: &str) -> Option<String> {
     if !text.contains('%') {
         return Some(text.to_owned());
     }

@@ -41,7 +41,7 @@ pub struct Parameter {
     pub schema: Value,
 }
 
-/// What a request says beside its body, all decoded: pairs of name and text.
+/// What a request says beside its body: pairs of name and text, those of the path encoded as they stand there.
 #[derive(Clone, Copy)]
 pub(crate) struct Given<'a> {
     pub(crate) path: &'a [(String, String)],
@@ -89,8 +89,8 @@ pub struct Operations {
 }
 
 impl Operation {
-    /// The arguments object of a request: path variables and query pairs (both percent-decoded) coerced by schema,
-    /// over the members of the JSON body. Body members keep their bytes.
+    /// The arguments object of a request: path variables (percent-encoded, as they stand in the path) and query pairs
+    /// (percent-decoded) coerced by schema, over the members of the JSON body. Body members keep their bytes.
     ///
     /// A scalar is read by its schema's type: `12` is a number for `integer`, a text for `string`; unions and type lists are
     /// tried in order; without any type it is JSON where it reads as JSON, else a text. Lists repeat their name (`tag=a&tag=b`,
@@ -104,11 +104,14 @@ impl Operation {
         query: &[(String, String)],
         body: Option<&RawValue>,
     ) -> Result<Box<RawValue>, Vec<SchemaViolation>> {
-        self.arguments_with_headers(path, query, &[], body)
+        self.arguments_with_headers(path, query, &[], body, &|_| Vec::new())
     }
 
     /// As [`Operation::arguments`], with the headers of the request whose names begin with `Mcp-Param-`. A header is the argument where
     /// nothing else gives it; where something does, both must say the same.
+    ///
+    /// Where something is wrong, `check` is asked what else is, of arguments that have `null` in the place of what could not be
+    /// read; otherwise it is not asked.
     ///
     /// # Errors
     /// As [`Operation::arguments`].
@@ -118,7 +121,8 @@ impl Operation {
         query: &[(String, String)],
         headers: &[(String, String)],
         body: Option<&RawValue>,
+        check: &dyn Fn(&RawValue) -> Vec<SchemaViolation>,
     ) -> Result<Box<RawValue>, Vec<SchemaViolation>> {
-        arguments::assemble(self, &Given { path, query, headers }, body)
+        arguments::assemble(self, &Given { path, query, headers }, body, check)
     }
 }

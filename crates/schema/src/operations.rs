@@ -102,7 +102,7 @@ fn own(tool: &Tool, tag: &str) -> Operation {
         tag: tag.to_owned(),
         method: Method::Post,
         path: PathTemplate::of_tool(tool.name()),
-        parameters: in_headers(tool, &[]),
+        parameters: in_headers(tool),
         response: tool.output_schema().cloned(),
         mapped: false,
     }
@@ -117,7 +117,7 @@ fn mapped(
     let (tool, tag) = tool_of(path, tools)?;
     refuse_taken(path)?;
     let mut parameters = parameters(path, tool)?;
-    parameters.extend(in_headers(tool, &path.variables().collect::<Vec<_>>()));
+    parameters.extend(in_headers(tool));
     let response = match response_schema(&mapping.response) {
         Ok(schema) => Some(schema),
         Err(error) => {
@@ -210,16 +210,15 @@ fn parameters(path: &PathTemplate, tool: &Tool) -> Result<Vec<Parameter>, Schema
     Ok(parameters)
 }
 
-/// The arguments that a header may give: those annotated with `x-mcp-header` at the top, but for those in the path. A tool whose annotations
-/// break a rule has none.
-fn in_headers(tool: &Tool, variables: &[&str]) -> Vec<Parameter> {
+/// The arguments that a header may give: those annotated with `x-mcp-header` at the top. A tool whose annotations break a rule has none.
+fn in_headers(tool: &Tool) -> Vec<Parameter> {
     let root = tool.input_schema();
     let Ok(mirrored) = MirroredParams::of(root) else { return Vec::new() };
     let mut parameters = Vec::new();
     for param in mirrored.iter() {
         let [name] = param.path.as_slice() else { continue };
         let schema = root.get("properties").and_then(|properties| properties.get(name));
-        let Some(schema) = schema.filter(|_| !variables.contains(&name.as_str())) else { continue };
+        let Some(schema) = schema else { continue };
         parameters.push(Parameter {
             name: name.clone(),
             location: Location::Header,

@@ -319,3 +319,46 @@ fn what_is_valid_for_a_faithfully_lowered_schema_is_valid_for_the_original_after
     // Enough of each for the test to mean something.
     assert!(faithful > 2 * SEEDS && valid > 5 * SEEDS, "{faithful} faithful, {valid} valid");
 }
+
+#[test]
+fn every_listed_value_can_be_meant_whatever_others_are_said_as() {
+    for values in
+        [json!(["1", 1]), json!([1, "1"]), json!(["\"1\"", "1", 1]), json!(["true", true, "null", ""])]
+    {
+        let lowered = lowered(&object(&json!({"e": {"enum": values}}), &["e"]), Vendor::Gemini);
+        let listed = parameters(&lowered.array, Vendor::Gemini)["properties"]["e"]["enum"].clone();
+        let meant: Vec<Value> = listed
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|text| {
+                serde_json::from_str::<Value>(&back(&lowered, &json!({"e": text}).to_string())).unwrap()["e"]
+                    .clone()
+            })
+            .collect();
+        assert_eq!(Value::Array(meant), values, "{listed}");
+    }
+}
+
+#[test]
+fn what_breaks_json_schema_is_left_out_and_reported() {
+    let input = object(
+        &json!({"a": {"type": "strin", "title": "A"}, "b": {"type": "string", "minLength": -1}, "c": {"anyOf": []}}),
+        &["a"],
+    );
+    for vendor in Vendor::ALL.into_iter().filter(|vendor| *vendor != Vendor::Mcp) {
+        let lowered = lowered(&input, vendor);
+        let text = lowered.array.to_string();
+        assert!(
+            !text.contains("strin\"") && !text.contains("-1") && !text.contains("anyOf\":[]"),
+            "{vendor:?}: {text}"
+        );
+        for pointer in ["/properties/a/type", "/properties/b/minLength", "/properties/c/anyOf"] {
+            assert!(
+                kinds(&lowered.report).contains(&(pointer, LossKind::Dropped)),
+                "{vendor:?}: {:?}",
+                lowered.report
+            );
+        }
+    }
+}

@@ -266,6 +266,20 @@ fn a_path_list_is_separated_by_commas() {
 }
 
 #[test]
+fn members_in_brackets_may_have_names_that_only_a_pattern_knows() {
+    let schema = json!({"type": "object", "patternProperties": {"^x-": {"type": "integer"}}, "additionalProperties": false});
+    assert_eq!(query(&schema, &[("a[x-n]", "7")]), Ok(r#"{"x-n":7}"#.to_owned()));
+    let refused = query(&schema, &[("a[x-n]", "seven"), ("a[y]", "1")]).unwrap_err();
+    assert_eq!(
+        refused,
+        [
+            "/a/x-n: expected an integer, found `seven`",
+            "/a/y: no such member; expected one of: a name like `^x-`"
+        ]
+    );
+}
+
+#[test]
 fn further_query_names_are_passed_on_where_the_tool_takes_them() {
     let operation = get(&json!({}), &json!({"additionalProperties": {"type": "integer"}}));
     let arguments =

@@ -147,6 +147,11 @@ impl Plan {
         Ok(Self { steps })
     }
 
+    /// The tool of each step, in order.
+    pub fn tools(&self) -> impl Iterator<Item = &str> {
+        self.steps.iter().map(|step| step.tool.as_str())
+    }
+
     /// How many steps it has.
     pub fn len(&self) -> usize {
         self.steps.len()

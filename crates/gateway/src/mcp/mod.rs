@@ -34,7 +34,7 @@ use crate::carrier::Carrier;
 use crate::json::Members;
 use crate::replicas::Whole;
 use crate::service::Inbound;
-use crate::{Body, body};
+use crate::{Body, accept, body};
 use rpc::Refusal;
 
 /// How a POST is to be read.
@@ -155,17 +155,12 @@ fn reads_streams(inbound: &Inbound) -> bool {
 }
 
 fn accepts_streams(headers: &HeaderMap) -> bool {
-    let mut values = headers.get_all(header::ACCEPT).iter().peekable();
-    if values.peek().is_none() {
+    if !headers.contains_key(header::ACCEPT) {
         return true;
     }
-    values
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(|range| range.split(';').next().unwrap_or_default().trim())
-        .any(|range| {
-            ["text/event-stream", "text/*", "*/*"].iter().any(|wanted| range.eq_ignore_ascii_case(wanted))
-        })
+    // What is named counts before what is only meant, too.
+    let named = accept::weight(headers, &["text/event-stream"]);
+    named.or_else(|| accept::weight(headers, &["text/*", "*/*"])).is_some_and(|weight| weight > 0.0)
 }
 
 /// `_meta` without the members that have a meaning of their own on each hop; `None` when nothing is left.

@@ -65,6 +65,72 @@ async fn a_whole_message_is_answered_call_by_call() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn thoughts_and_whatever_else_stands_beside_the_calls_are_passed_over() {
+    let fixture = Fixture::new().await;
+    for (format, message) in [
+        (
+            "anthropic",
+            json!({"role": "assistant", "content": [
+                {"type": "thinking", "thinking": "hm", "signature": "s"},
+                {"type": "tool_use", "id": "1", "name": "plain", "input": {}},
+            ]}),
+        ),
+        (
+            "anthropic",
+            json!([
+                {"type": "thinking", "thinking": "hm", "signature": "s"},
+                {"type": "tool_use", "id": "1", "name": "plain", "input": {}},
+            ]),
+        ),
+        (
+            "bedrock",
+            json!({"role": "assistant", "content": [
+                {"reasoningContent": {"reasoningText": {"text": "hm", "signature": "s"}}},
+                {"toolUse": {"toolUseId": "1", "name": "plain", "input": {}}},
+            ]}),
+        ),
+        (
+            "gemini",
+            json!({"role": "model", "parts": [
+                {"text": "hm", "thought": true}, {"functionCall": {"id": "1", "name": "plain", "args": {}}},
+            ]}),
+        ),
+        (
+            "openai",
+            json!([
+                {"type": "reasoning", "summary": []},
+                {"type": "function_call", "call_id": "1", "name": "plain", "arguments": "{}"},
+            ]),
+        ),
+    ] {
+        let answers = call(&fixture, format, message).await;
+        assert_eq!(answers.as_array().unwrap().len(), 1, "{format}: {answers}");
+        assert!(answers[0].to_string().contains("plain words"), "{format}: {answers}");
+        assert!(
+            answers[0].to_string().contains(r#":"1""#),
+            "{format} tells which call it answers: {answers}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn arguments_that_are_no_json_or_name_one_twice_are_told_to_the_model_and_run_nothing() {
+    let fixture = Fixture::new().await;
+    let made = |id: &str, arguments: &str| json!({"id": id, "type": "function", "function": {"name": "get_user", "arguments": arguments}});
+    let calls = [
+        made("1", r#"{"user_id":7}"#),
+        made("2", r#"{"user_id":"#),
+        made("3", r#"{"user_id":"x","user_id":7}"#),
+    ];
+    let answers = call(&fixture, "openai", json!({"role": "assistant", "tool_calls": calls})).await;
+    let text = |at: usize| answers[at]["content"].as_str().unwrap();
+    assert_eq!(text(0), r#"{"user_id":7}"#);
+    assert!(text(1).starts_with("error: the arguments are no JSON"), "{}", text(1));
+    assert!(text(2).starts_with("error: /user_id stands there twice"), "{}", text(2));
+    assert_eq!(fixture.upstream.calls().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_no_call_is_refused_and_runs_nothing() {
     let fixture = Fixture::new().await;
     let answer = fixture.post("/tools/call?format=openai", r#"[{"name":"plain"},{"nothing":1}]"#).await;

@@ -36,3 +36,12 @@ async fn a_plan_that_cannot_work_runs_nothing() {
     );
     assert!(fixture.upstream.calls().is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_with_a_tool_that_nobody_lists_runs_nothing() {
+    let fixture = Fixture::new().await;
+    let plan = json!([{"id": "a", "tool": "echo"}, {"id": "b", "tool": "not_listed"}]);
+    let answer = fixture.post("/plan", &plan.to_string()).await;
+    assert_eq!((answer.status, answer.json()["violations"][0]["pointer"].as_str()), (404, Some("/1/tool")));
+    assert!(fixture.upstream.calls().is_empty());
+}

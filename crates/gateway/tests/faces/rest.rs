@@ -232,3 +232,80 @@ async fn a_query_may_hold_lists_and_objects() {
         wrong.body
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_stands_twice_is_refused_at_any_depth_and_on_every_face_that_checks() {
+    let fixture = Fixture::new().await;
+    let arguments = r#"{"id":[1],"filter":{"name":"a","name":"b"}}"#;
+    let rest = fixture.post("/tools/search", arguments).await;
+    assert_eq!((rest.status, rest.json()["violations"][0]["pointer"].as_str()), (400, Some("/filter/name")));
+    let batch = fixture.post("/batch", &format!(r#"[{{"tool":"search","arguments":{arguments}}}]"#)).await;
+    assert_eq!(batch.json()[0]["problem"]["violations"][0]["pointer"], "/filter/name", "{}", batch.body);
+    let plan = format!(r#"[{{"id":"a","tool":"search","arguments":{arguments}}}]"#);
+    let plan = fixture.post("/plan", &plan).await;
+    assert!(plan.body.contains("twice"), "{}", plan.body);
+    assert!(fixture.upstream.calls().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn everything_that_is_wrong_with_a_request_is_said_at_once() {
+    let fixture = Fixture::with(|config| {
+        let view = config.endpoints.values_mut().next().unwrap();
+        let path = mpe_gateway::PathTemplate::parse("/search/find/{id}").unwrap();
+        view.mappings.push(mpe_gateway::ResponseMapping { path, response: serde_json::json!({}) });
+    })
+    .await;
+    let answer = fixture.get("/search/find/x?filter[age]=old&tag=a&deep[a][b]=true&nothing=1").await;
+    let violations = answer.json()["violations"].clone();
+    let pointers: Vec<_> =
+        violations.as_array().unwrap().iter().map(|v| v["pointer"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(pointers, ["/id/0", "/filter/age", "/nothing"], "{}", answer.body);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_comma_that_is_encoded_belongs_to_its_item() {
+    let fixture = Fixture::with(|config| {
+        let view = config.endpoints.values_mut().next().unwrap();
+        let path = mpe_gateway::PathTemplate::parse("/search/by/{tag}").unwrap();
+        view.mappings.push(mpe_gateway::ResponseMapping { path, response: serde_json::json!({}) });
+    })
+    .await;
+    assert_eq!(fixture.get("/search/by/a%2Cb,c%20d?id=1").await.status, 200);
+    assert_eq!(
+        fixture.upstream.calls()[0].params.as_ref().unwrap().get().contains(r#""tag":["a,b","c d"]"#),
+        true
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_header_that_contradicts_the_path_is_refused() {
+    let fixture = Fixture::with(|config| {
+        let view = config.endpoints.values_mut().next().unwrap();
+        let path = mpe_gateway::PathTemplate::parse("/mirrored/in/{region}").unwrap();
+        view.mappings.push(mpe_gateway::ResponseMapping { path, response: serde_json::json!({}) });
+    })
+    .await;
+    let with = async |region: &str| {
+        let request = http::Request::get("/mirrored/in/eu").header("mcp-param-region", region);
+        fixture.send(request.body("").unwrap()).await
+    };
+    assert_eq!(with("eu").await.status, 200);
+    let refused = with("us").await;
+    assert_eq!((refused.status, refused.json()["violations"][0]["pointer"].as_str()), (400, Some("/region")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_are_for_those_who_would_rather_have_them() {
+    let fixture = Fixture::new().await;
+    for (accept, is_stream) in [
+        ("text/event-stream", true),
+        ("application/json, text/event-stream", true),
+        ("application/json, text/event-stream;q=0.1", false),
+        ("text/event-stream;q=0", false),
+        ("application/json;q=0.1, text/event-stream;q=0.5", true),
+    ] {
+        let request = http::Request::post("/tools/plain").header("accept", accept);
+        let answer = fixture.send(request.body("").unwrap()).await;
+        assert_eq!(answer.header("content-type") == "text/event-stream", is_stream, "{accept}");
+    }
+}

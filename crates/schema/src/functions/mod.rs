@@ -18,6 +18,7 @@ use self::inverse::{Definition, Inverse};
 use self::profile::Family;
 use crate::SchemaViolation;
 use crate::names::unique;
+use crate::repair::repaired;
 
 /// Whose array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -202,9 +203,18 @@ fn say(tool: &Tool, vendor: Vendor) -> Said {
             inverse: Inverse::Same,
             definitions: IndexMap::new(),
         },
-        Family::Open(profile) => open::say(tool.input_schema(), &profile),
-        Family::Subset(profile) => subset::say(tool.input_schema(), &profile),
+        Family::Open(profile) => mended(tool, |schema| open::say(schema, &profile)),
+        Family::Subset(profile) => mended(tool, |schema| subset::say(schema, &profile)),
     }
+}
+
+/// What `say` makes of the tool's schema, without what breaks the specification: vendors refuse a whole list for that.
+fn mended(tool: &Tool, say: impl FnOnce(&Value) -> Said) -> Said {
+    let (schema, faults) = repaired(tool.input_schema());
+    let mut said = say(&schema);
+    let dropped = |at| (at, LossKind::Dropped, "breaks the specification of JSON Schema".to_owned());
+    said.losses.splice(0..0, faults.into_iter().map(dropped));
+    said
 }
 
 fn entry(tool: &Tool, name: &str, schema: Value, vendor: Vendor) -> Value {

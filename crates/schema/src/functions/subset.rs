@@ -1,6 +1,6 @@
 //! Vendors that read a subset: the schema is rebuilt from what they read.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
@@ -431,12 +431,7 @@ impl Builder<'_> {
             Node::same(described(members, json!({"type": kind, "enum": values})))
         } else {
             self.lose(at, LossKind::Reshaped, "the listed values are said as texts".to_owned());
-            let mut texts: IndexMap<String, String> = IndexMap::new();
-            for value in values {
-                let json = value.to_string();
-                let plain = value.as_str().filter(|text| !text.is_empty() && !texts.contains_key(*text));
-                texts.insert(plain.unwrap_or(&json).to_owned(), json);
-            }
+            let texts = texts_of(&values);
             let listed: Vec<&String> = texts.keys().collect();
             let schema = described(members, json!({"type": "string", "enum": listed}));
             let inverse = Inverse::Listed(texts.into_iter().collect::<HashMap<_, _>>());
@@ -548,6 +543,23 @@ fn are_distinct(nodes: &[Node]) -> bool {
         }
         _ => false,
     })
+}
+
+/// A text for each value, and the value's JSON: a string is itself, unless that is what another value is said as.
+fn texts_of(values: &[&Value]) -> IndexMap<String, String> {
+    let claimed: HashSet<String> =
+        values.iter().filter(|value| !value.is_string()).map(ToString::to_string).collect();
+    let mut texts = IndexMap::new();
+    for value in values {
+        let json = value.to_string();
+        let plain = value.as_str().filter(|text| !text.is_empty() && !claimed.contains(*text));
+        let mut text = plain.map_or_else(|| json.clone(), str::to_owned);
+        while texts.contains_key(&text) {
+            text = Value::from(text).to_string();
+        }
+        texts.insert(text, json);
+    }
+    texts
 }
 
 /// The listed values of `enum` or `const`; of both, where both are.

@@ -6,7 +6,7 @@ use async_graphql::parser::types::{
     DocumentOperations, ExecutableDocument, OperationDefinition, Selection, SelectionSet,
 };
 use async_graphql::{Name, Request, Response, Value};
-use indexmap::IndexSet;
+use indexmap::{IndexMap, IndexSet};
 
 /// The response keys of the operation's own fields, in the order of the query. None for a request that cannot be read.
 pub(super) fn of(request: &mut Request) -> IndexSet<Name> {
@@ -21,6 +21,10 @@ pub(super) fn of(request: &mut Request) -> IndexSet<Name> {
 
 /// Puts the fields of `response` into that order. What is not in it, stands behind.
 pub(super) fn restore(response: &mut Response, order: &IndexSet<Name>) {
+    // Where every field is skipped, there is an answer, and nothing in it.
+    if response.errors.is_empty() && response.data == Value::Null {
+        response.data = Value::Object(IndexMap::new());
+    }
     let Value::Object(fields) = &mut response.data else { return };
     fields.sort_by_cached_key(|key, _| order.get_index_of(key).unwrap_or(order.len()));
 }

@@ -100,6 +100,15 @@ async fn fields_stand_in_the_order_of_the_query_whichever_tool_answers_first() {
 }
 
 #[tokio::test]
+async fn a_query_whose_every_field_is_skipped_is_answered_with_nothing_in_it() {
+    let schema = build(&[tool("look", &json!({}), true)]);
+    let caller = Scripted::answering(OK);
+    let answer = run(&schema, &caller, "{ look @skip(if: true) }", "null").await;
+    assert_eq!(answer, json!({"data": {}}));
+    assert!(caller.calls().is_empty());
+}
+
+#[tokio::test]
 async fn fragments_that_use_one_another_over_and_over_are_read_once() {
     let schema = build(&[tool("look", &json!({}), true)]);
     let mut query = "{ ...f0 }".to_owned();

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use serde_json::{Map, Value};
 
 use crate::local::{MAX_DEPTH, ends, holds, is_schema, map_children, pointer_of};
+use crate::repair::{may_be, relies_on, schemas_only};
 
 /// Where the target of a local reference, by its pointer in the tool's schema, stands in the document.
 pub(crate) type Placing<'a> = dyn FnMut(&str) -> String + 'a;
@@ -14,7 +15,7 @@ pub(crate) type Placing<'a> = dyn FnMut(&str) -> String + 'a;
 /// `root` is the document that the references were written for. Definitions go: whoever places references places their targets. So
 /// do keywords that only make sense in a document of its own (`$id`, `$schema`, anchors). A reference that leads nowhere, or in a
 /// loop, becomes the schema that allows everything, with `x-unresolved-ref` saying what it was. Keywords that 2020-12 and OpenAPI do
-/// not know are kept with `x-` in front, as OpenAPI wants extensions to be called.
+/// not know, and those whose values break the specification, are kept with `x-` in front, as OpenAPI wants extensions to be called.
 pub(crate) fn placed(root: &Value, schema: &Value, placing: &mut Placing<'_>) -> Value {
     place(root, schema, placing, 0)
 }
@@ -30,13 +31,36 @@ fn place(root: &Value, schema: &Value, placing: &mut Placing<'_>, depth: usize) 
     for gone in GONE {
         own.shift_remove(gone);
     }
+    let own = own.iter().map(|(keyword, value)| (keyword.clone(), schemas_only(keyword, value))).collect();
     let mut out = map_children(&own, |child| place(root, child, placing, depth + 1));
     modernise(&mut out);
+    set_aside(&mut out);
     redirect(root, &mut out, placing);
     discriminate(root, &mut out, placing);
     // Tools that read documents take any member `$ref` for a reference, be it in a value: such values go.
     out.retain(|keyword, value| !VALUES.contains(&keyword.as_str()) || !mentions_ref(value));
     Value::Object(out.into_iter().map(|(keyword, value)| (known(keyword), value)).collect())
+}
+
+/// Keeps what breaks the specification as an extension, for nobody to stumble over.
+fn set_aside(members: &mut Map<String, Value>) {
+    let broken = |keyword: &str, members: &Map<String, Value>| {
+        members.get(keyword).is_some_and(|value| !may_be(keyword, value))
+    };
+    let is_lost = |keyword: &str| {
+        broken(keyword, members) || relies_on(keyword).iter().any(|other| broken(other, members))
+    };
+    let lost: HashSet<String> = members.keys().filter(|keyword| is_lost(keyword)).cloned().collect();
+    if !lost.is_empty() {
+        let all = std::mem::take(members).into_iter();
+        *members = all
+            .map(
+                |(keyword, value)| {
+                    if lost.contains(&keyword) { (format!("x-{keyword}"), value) } else { (keyword, value) }
+                },
+            )
+            .collect();
+    }
 }
 
 /// The keyword, or its name as an extension.

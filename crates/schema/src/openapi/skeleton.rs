@@ -126,7 +126,7 @@ fn documented(operation: &Operation, part: &Part<'_>) -> Method {
         operation_id: Some(operation.id.clone()),
         parameters: operation.parameters.iter().map(|p| ReferenceOr::Item(parameter(operation, p))).collect(),
         request_body: has_body.then(|| ReferenceOr::Item(request_body(operation, part))),
-        responses: responses(has_body, part),
+        responses: responses(operation, part),
         extensions,
         ..Method::default()
     }
@@ -149,7 +149,8 @@ fn parameter(operation: &Operation, parameter: &Parameter) -> Documented {
         })),
         example: None,
         examples: IndexMap::new(),
-        explode: None,
+        // Without it, OpenAPI leaves open what `deepObject` means.
+        explode: (parameter.location == Location::Query && is_object).then_some(true),
         extensions: IndexMap::new(),
     };
     match parameter.location {
@@ -176,10 +177,18 @@ fn request_body(operation: &Operation, part: &Part<'_>) -> RequestBody {
     }
 }
 
-fn responses(has_body: bool, part: &Part<'_>) -> Responses {
+fn responses(operation: &Operation, part: &Part<'_>) -> Responses {
+    let has_body = operation.method == crate::Method::Post;
     let mut responses = Responses::default();
     let content = match &part.response {
-        Some(component) => json_of(component),
+        Some(component) if operation.tool.output_schema().is_some() => json_of(component),
+        // What the operator expects need not be what the tool says: its texts and images come as themselves.
+        Some(component) => {
+            let mut content = json_of(component);
+            content
+                .extend(undescribed().into_iter().filter(|(media_type, _)| media_type != "application/json"));
+            content
+        }
         None => undescribed(),
     };
     let success = Response { description: "The tool's result.".to_owned(), content, ..Response::default() };

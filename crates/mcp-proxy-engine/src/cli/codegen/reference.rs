@@ -15,7 +15,7 @@ pub(super) fn errors() -> String {
     let mut page = format!(
         "{PREAMBLE}\n\n# Errors\n\nEvery error has one kind, and every face says it in its own language: REST and the documents \
          as a problem (RFC 9457) of type `urn:mcp-proxy-engine:problem:…`, MCP as a JSON-RPC error, GraphQL as \
-         `extensions.code`. A tool that ran and failed is no error over MCP (`isError` is a result there).\n\n\
+         `extensions.code`. A tool that ran and failed is no error over MCP (`isError` is a result there). `rejected` is 502 over REST unless the upstream's own code says whose fault it is: 400 for -32602, 404 for -32601 and -32002, 422 for -32021.\n\n\
          | problem | | status | JSON-RPC | GraphQL | again? | log |\n|---|---|---|---|---|---|---|\n"
     );
     for error in error_table() {
