@@ -136,7 +136,8 @@ fn without_faults(schema: &Value, depth: usize) -> Value {
 
 /// The value with the schema that allows everything in the place of what is none.
 pub(crate) fn schemas_only(keyword: &str, value: &Value) -> Value {
-    let whole = |item: &Value| if is_schema(item) { item.clone() } else { Value::Bool(true) };
+    // Not `true`: some readers know only objects in a list.
+    let whole = |item: &Value| if is_schema(item) { item.clone() } else { Value::Object(Map::new()) };
     match (holds(keyword), value) {
         (Some(Holds::List | Holds::OneOrList), Value::Array(items)) => items.iter().map(whole).collect(),
         (Some(Holds::Map), Value::Object(map)) => {
@@ -197,8 +198,8 @@ mod tests {
                 json!({"properties": {"a": {}}}),
                 "/patternProperties",
             ),
-            (json!({"properties": {"a/b": 7}}), json!({"properties": {"a/b": true}}), "/properties/a~1b"),
-            (json!({"allOf": [{"items": 7}, 7]}), json!({"allOf": [{}, true]}), "/allOf/0/items"),
+            (json!({"properties": {"a/b": 7}}), json!({"properties": {"a/b": {}}}), "/properties/a~1b"),
+            (json!({"allOf": [{"items": 7}, 7]}), json!({"allOf": [{}, {}]}), "/allOf/0/items"),
         ] {
             let (mended, faults) = repaired(&schema);
             assert_eq!((&*mended, faults.first().map(String::as_str)), (&expected, Some(fault)), "{schema}");
