@@ -252,7 +252,7 @@ impl Engine {
     }
 
     /// Listens for changes. Returns once the upstreams watch what is asked for, at most half a second later, with what is
-    /// armed by then. Changes of lists are told when the catalogue shows them, whether the server announced them, a
+    /// armed by then. Resources are found as a client sees them that declares `capabilities`. Changes of lists are told when the catalogue shows them, whether the server announced them, a
     /// refresh found them, or a reload brought them.
     ///
     /// # Errors
@@ -260,9 +260,14 @@ impl Engine {
     ///
     /// # Cancel safety
     /// Dropping the future unsubscribes.
-    pub async fn listen(&self, endpoint: &EndpointId, interest: Interest) -> Result<Listening, CallError> {
+    pub async fn listen(
+        &self,
+        endpoint: &EndpointId,
+        interest: Interest,
+        capabilities: Option<&RawValue>,
+    ) -> Result<Listening, CallError> {
         let tenant = self.fleet.tenant(endpoint).ok_or_else(|| unknown_endpoint(endpoint))?;
-        Ok(tenant.listen(interest, self.fleet.tasks()).await)
+        Ok(tenant.listen(interest, capabilities, self.fleet.tasks()).await)
     }
 
     /// The performance record of every origin, by the origin's text (`https://api.example.com`); `stdio:KEY` and

@@ -8,10 +8,12 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use serde_json::value::RawValue;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+use crate::Wish;
 use crate::handle::Handle;
 use crate::tenant::Tenant;
 use crate::upstream::Change;
@@ -142,11 +144,17 @@ impl Interest {
     fn covers(&self, change: &Change) -> bool {
         match change {
             Change::Prompts => self.prompts,
-            Change::Resource(uri) => self.uris.iter().any(|watched| uri.starts_with(watched.as_str())),
+            Change::Resource(uri) => self.uris.iter().any(|watched| is_below(uri, watched)),
             Change::Resources => self.resources,
             Change::Tools => self.tools,
         }
     }
+}
+
+/// Whether a resource is this one, or one below it.
+fn is_below(uri: &str, watched: &str) -> bool {
+    let Some(rest) = uri.strip_prefix(watched).filter(|_| !watched.is_empty()) else { return false };
+    rest.is_empty() || watched.ends_with('/') || rest.starts_with(['/', '?', '#'])
 }
 
 // === Listeners ===
@@ -191,24 +199,36 @@ type Shown = (String, String);
 
 impl Tenant {
     /// Registers a listener, and has the upstreams watch the resources it asks for.
-    pub(crate) async fn listen(&self, interest: Interest, tasks: &TaskTracker) -> Listening {
-        // Listening begins before arming, so that what happens in between is heard.
-        let inbox = self.listeners.add(interest.clone());
-        if self.stop.is_cancelled() {
-            inbox.end();
-        }
+    pub(crate) async fn listen(
+        &self,
+        interest: Interest,
+        capabilities: Option<&RawValue>,
+        tasks: &TaskTracker,
+    ) -> Listening {
         let view = self.view();
+        let view = match interest.uris.is_empty() {
+            true => view,
+            false => self.view_declaring(view, capabilities, Wish::Item, None).await,
+        };
         let mut by_upstream: Vec<(Arc<Handle>, Vec<Shown>)> = Vec::new();
+        // Of resources that lead to nobody nothing is to be heard, whatever others hear of.
+        let mut known = Vec::new();
         for uri in &interest.uris {
             let Some((key, original)) = view.snapshot.catalogue.resolve_uri(uri) else { continue };
             let Some(handle) = view.roster.upstreams.iter().find(|handle| handle.config.key == *key) else {
                 continue;
             };
+            known.push(uri.clone());
             let pair = (uri.clone(), original.into_owned());
             match by_upstream.iter_mut().find(|(known, _)| Arc::ptr_eq(known, handle)) {
                 Some((_, pairs)) => pairs.push(pair),
                 None => by_upstream.push((Arc::clone(handle), vec![pair])),
             }
+        }
+        // Listening begins before arming, so that what happens in between is heard.
+        let inbox = self.listeners.add(Interest { uris: known, ..interest.clone() });
+        if self.stop.is_cancelled() {
+            inbox.end();
         }
         let mut watched = Vec::with_capacity(by_upstream.len());
         for (handle, pairs) in &by_upstream {

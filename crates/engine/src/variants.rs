@@ -6,7 +6,7 @@
 //! catalogue of its own. Everybody else's stays as it is.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use crate::handle::Handle;
 use crate::listen::Listeners;
 use crate::lister::Lister;
 use crate::tenant::{self, Tenant, View};
-use crate::upstream::canonical;
+use crate::upstream::{Change, canonical};
 use crate::{CheckerFactory, UpstreamKey};
 
 /// Sets of capabilities of one endpoint at once, at most; whoever declares one more sees what everybody sees.
@@ -43,6 +43,9 @@ const IN_USE: Duration = Duration::from_secs(60);
 
 /// For how long a server that lists the same to a set as to everybody is taken to go on so.
 const SAME_FOR: Duration = Duration::from_secs(600);
+
+/// Looks in a row because the server goes on announcing changes, at most.
+const MAX_REPEATS: usize = 4;
 
 /// How long a request waits until it is known what its client's set sees. What comes later is announced.
 const LOOK: Duration = Duration::from_secs(3);
@@ -79,6 +82,8 @@ struct Variant {
     looks: Mutex<HashMap<UpstreamKey, Look>>,
     /// Counts the looks that have ended.
     n_looks: AtomicU64,
+    /// Servers that were never looked at before and are being looked at.
+    n_first: AtomicUsize,
     composed: Mutex<Option<Composed>>,
     /// Held while a catalogue is put together.
     composing: tokio::sync::Mutex<()>,
@@ -271,6 +276,7 @@ impl Variant {
             used: Mutex::new(Instant::now()),
             looks: Mutex::default(),
             n_looks: AtomicU64::new(0),
+            n_first: AtomicUsize::new(0),
             composed: Mutex::default(),
             composing: tokio::sync::Mutex::default(),
         }
@@ -284,8 +290,9 @@ impl Variant {
         lock(&self.used).elapsed()
     }
 
+    /// Whether something is known of every server that was asked for this set.
     fn is_looked_into(&self) -> bool {
-        self.n_looks.load(Ordering::Acquire) > 0
+        self.n_looks.load(Ordering::Acquire) > 0 && self.n_first.load(Ordering::Acquire) == 0
     }
 
     /// The view that was put together of all that is known now.
@@ -329,62 +336,92 @@ impl Variant {
         if look.seen.as_ref().is_some_and(|seen| seen.is_current(handle, base)) {
             return None;
         }
+        let first = look.seen.is_none().then(|| First::of(self));
         let (done, under_way) = watch::channel(false);
         look.under_way = Some(under_way.clone());
         drop(looks);
         let stop = tenant.stop.clone();
         let looking = Arc::clone(self).find_out(
             Arc::clone(handle),
-            base,
             tenant.variants.checkers.clone(),
             Arc::clone(&tenant.listeners),
         );
         // Owned by the endpoint: it ends with it, and with what its server takes for a list at most.
         tokio::spawn(async move {
             stop.run_until_cancelled(looking).await;
+            drop(first);
             done.send_replace(true);
         });
         Some(under_way)
     }
 
+    /// Looks until nothing has been announced meanwhile: whoever waits was told of that, and asks because of it.
     async fn find_out(
         self: Arc<Self>,
         handle: Arc<Handle>,
-        base: Base,
         checkers: Option<Arc<dyn CheckerFactory>>,
         listeners: Arc<Listeners>,
     ) {
         let begun = Instant::now();
-        let found = find(&handle, &self.capabilities).await;
-        let read = match found {
-            Ok(found) => read(found, &handle, checkers).await,
+        for _ in 0..MAX_REPEATS {
+            let Some(base) = handle.base() else { return };
+            let changes = self.look_once(&handle, base, checkers.clone()).await;
+            self.n_looks.fetch_add(1, Ordering::Release);
+            // Whoever asked has had its answer, without this.
+            if begun.elapsed() >= LOOK {
+                changes.iter().for_each(|change| listeners.announce(change));
+            }
+            if handle.base().is_none_or(|now| now.announcements == base.announcements) {
+                return;
+            }
+        }
+    }
+
+    /// What has changed for this set.
+    async fn look_once(
+        &self,
+        handle: &Arc<Handle>,
+        base: Base,
+        checkers: Option<Arc<dyn CheckerFactory>>,
+    ) -> Vec<Change> {
+        let read = match find(handle, &self.capabilities).await {
+            Ok(found) => read(found, handle, checkers).await,
             Err(reason) => Err(reason),
         };
         let is_failed = read.is_err();
-        let changes = {
-            let mut looks = lock(&self.looks);
-            let look = looks.entry(handle.config.key.clone()).or_default();
-            let before = look.seen.take().filter(|seen| seen.is_of(&handle)).and_then(|seen| seen.listing);
-            let listing = match read {
-                Ok(listing) => listing,
-                Err(reason) => {
-                    let upstream = &handle.config.key;
-                    debug!(%upstream, reason, "what it lists to a client of other capabilities is not known");
-                    before.clone()
-                }
-            };
-            let digests =
-                |listing: &Option<Arc<Listing>>| listing.as_ref().map_or(base.digests, |own| own.digests);
-            let changes = tenant::changes(&digests(&before), &digests(&listing));
-            look.seen =
-                Some(Seen { handle: Arc::downgrade(&handle), at: Instant::now(), base, is_failed, listing });
-            changes
+        let mut looks = lock(&self.looks);
+        let look = looks.entry(handle.config.key.clone()).or_default();
+        let before = look.seen.take().filter(|seen| seen.is_of(handle)).and_then(|seen| seen.listing);
+        let listing = match read {
+            Ok(listing) => listing,
+            Err(reason) => {
+                let upstream = &handle.config.key;
+                debug!(%upstream, reason, "what it lists to a client of other capabilities is not known");
+                before.clone()
+            }
         };
-        self.n_looks.fetch_add(1, Ordering::Release);
-        // Whoever asked has had its answer, without this.
-        if begun.elapsed() >= LOOK {
-            changes.iter().for_each(|change| listeners.announce(change));
-        }
+        let digests =
+            |listing: &Option<Arc<Listing>>| listing.as_ref().map_or(base.digests, |own| own.digests);
+        let changes = tenant::changes(&digests(&before), &digests(&listing));
+        look.seen =
+            Some(Seen { handle: Arc::downgrade(handle), at: Instant::now(), base, is_failed, listing });
+        changes
+    }
+}
+
+/// Counts a server that is looked at for the first time, until that has ended.
+struct First(Arc<Variant>);
+
+impl First {
+    fn of(variant: &Arc<Variant>) -> Self {
+        variant.n_first.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(variant))
+    }
+}
+
+impl Drop for First {
+    fn drop(&mut self) {
+        self.0.n_first.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -4,6 +4,7 @@
 //! messages go in, decisions and bytes come out. Payloads that an intermediary must not change
 //! (`params`, `result`, schemas) stay [`RawValue`](serde_json::value::RawValue).
 
+pub mod capability;
 pub mod header;
 pub mod jsonrpc;
 pub mod meta;

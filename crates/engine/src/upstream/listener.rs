@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use mpe_mcp_protocol::capability::may_ask;
 use mpe_mcp_protocol::jsonrpc::{ErrorObject, Id, Notification, code};
 use mpe_mcp_protocol::object::{Object, string_of};
 use mpe_mcp_protocol::params::Progress;
@@ -100,22 +101,20 @@ impl Listener {
     ///
     /// # Errors
     /// What to tell the server instead.
-    pub(super) fn answerer(&self, method: &str) -> Result<Arc<dyn CallEvents>, ErrorObject> {
-        let declared = match method {
-            "elicitation/create" => self.declares("elicitation"),
-            "roots/list" => self.declares("roots"),
-            "sampling/createMessage" => self.declares("sampling"),
-            _ => false,
-        };
-        match &self.context.events {
-            Some(events) if declared => Ok(Arc::clone(events)),
-            _ => Err(no_such_method(method)),
+    pub(super) fn answerer(
+        &self,
+        method: &str,
+        params: Option<&RawValue>,
+    ) -> Result<Arc<dyn CallEvents>, ErrorObject> {
+        let may_ask = may_ask(self.context.capabilities.as_deref(), method, params);
+        match (&self.context.events, may_ask) {
+            (Some(events), Ok(())) => Ok(Arc::clone(events)),
+            (Some(_), Err(why)) => {
+                debug!(method, why, "the server is refused a question");
+                Err(no_such_method(method))
+            }
+            (None, _) => Err(no_such_method(method)),
         }
-    }
-
-    fn declares(&self, capability: &str) -> bool {
-        let Some(capabilities) = self.context.capabilities.as_deref() else { return false };
-        Object::parse(capabilities).is_ok_and(|object| object.present(capability).is_some())
     }
 }
 

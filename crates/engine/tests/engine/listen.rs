@@ -19,7 +19,7 @@ fn lists() -> Interest {
 async fn a_list_change_is_told_once_the_catalogue_shows_it() {
     let server = Scripted::named(&["one"]);
     let engine = engine(vec![upstream("a", &server)]).await;
-    let mut listening = engine.listen(&EndpointId::default(), lists()).await.unwrap();
+    let mut listening = engine.listen(&EndpointId::default(), lists(), None).await.unwrap();
     server.set_tools([tool("two")]);
     for _ in 0..5 {
         server.announce(Change::Tools);
@@ -33,7 +33,7 @@ async fn a_list_change_is_told_once_the_catalogue_shows_it() {
 async fn a_change_that_only_a_refresh_finds_is_told_too() {
     let server = Scripted::named(&["one"]);
     let engine = engine(vec![upstream("a", &server)]).await;
-    let mut listening = engine.listen(&EndpointId::default(), lists()).await.unwrap();
+    let mut listening = engine.listen(&EndpointId::default(), lists(), None).await.unwrap();
     server.set_tools([tool("two")]);
     engine.refresh(&EndpointId::default()).await.unwrap();
     assert_eq!(listening.changes.recv().await, Some(Change::Tools));
@@ -43,7 +43,7 @@ async fn a_change_that_only_a_refresh_finds_is_told_too() {
 async fn an_announcement_that_changes_nothing_we_list_is_passed_on() {
     let server = Scripted::named(&["one"]);
     let engine = engine(vec![upstream("a", &server)]).await;
-    let mut listening = engine.listen(&EndpointId::default(), lists()).await.unwrap();
+    let mut listening = engine.listen(&EndpointId::default(), lists(), None).await.unwrap();
     server.announce(Change::Prompts);
     assert_eq!(timeout(SOON, listening.changes.recv()).await.unwrap(), Some(Change::Prompts));
 }
@@ -53,7 +53,7 @@ async fn nobody_hears_what_he_did_not_ask_for() {
     let server = Scripted::named(&["one"]);
     let engine = engine(vec![upstream("a", &server)]).await;
     let interest = Interest { prompts: true, ..Interest::default() };
-    let mut listening = engine.listen(&EndpointId::default(), interest).await.unwrap();
+    let mut listening = engine.listen(&EndpointId::default(), interest, None).await.unwrap();
     server.set_tools([tool("two")]);
     server.announce(Change::Tools);
     assert!(timeout(Duration::from_secs(5), listening.changes.recv()).await.is_err());
@@ -68,8 +68,8 @@ async fn resources_are_watched_upstream_as_long_as_somebody_listens() {
     let engine = engine(vec![upstream("a", &a), upstream("b", &b)]).await;
     let shown = "mcp-proxy://b/file:///x".to_owned();
     let interest = Interest { uris: vec![shown.clone(), "nowhere:/".to_owned()], ..Interest::default() };
-    let mut first = engine.listen(&EndpointId::default(), interest.clone()).await.unwrap();
-    let second = engine.listen(&EndpointId::default(), interest).await.unwrap();
+    let mut first = engine.listen(&EndpointId::default(), interest.clone(), None).await.unwrap();
+    let second = engine.listen(&EndpointId::default(), interest, None).await.unwrap();
     assert_eq!(first.armed.uris, vec![shown.clone()], "nobody answers for the other one");
     assert_eq!((a.watched(), b.watched()), (vec![], vec!["file:///x".to_owned()]));
 
@@ -92,7 +92,7 @@ async fn resources_are_watched_upstream_as_long_as_somebody_listens() {
 async fn listeners_learn_that_the_engine_has_closed() {
     let server = Scripted::named(&["one"]);
     let engine = engine(vec![upstream("a", &server)]).await;
-    let mut listening = engine.listen(&EndpointId::default(), lists()).await.unwrap();
+    let mut listening = engine.listen(&EndpointId::default(), lists(), None).await.unwrap();
     engine.close(Duration::from_secs(1)).await;
     assert_eq!(timeout(SOON, listening.changes.recv()).await.unwrap(), None);
 }

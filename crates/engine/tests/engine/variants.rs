@@ -26,6 +26,8 @@ struct Choosy {
     is_even: AtomicBool,
     /// It takes five seconds over a list that somebody's capabilities vary.
     is_slow: AtomicBool,
+    /// It takes so long over such a list, having made up its mind before.
+    pause: Mutex<Option<Duration>>,
     /// It lists one tool more to whoever declares `sampling`.
     has_more: AtomicBool,
     /// It refuses to list to whoever declares anything.
@@ -87,6 +89,11 @@ impl Upstream for Choosy {
                 .map_or_else(String::new, |declared| declared.get().to_owned());
             let outcome = if request.method == "tools/list" {
                 self.lists.lock().unwrap().push(declared.clone());
+                let tools = self.tools(&declared);
+                let pause = self.pause.lock().unwrap().filter(|_| !declared.is_empty());
+                if let Some(pause) = pause {
+                    sleep(pause).await;
+                }
                 if !declared.is_empty() && self.is_slow.load(Ordering::SeqCst) {
                     sleep(Duration::from_secs(5)).await;
                 }
@@ -94,7 +101,7 @@ impl Upstream for Choosy {
                     Err(mpe_mcp_protocol::jsonrpc::ErrorObject::new(-32000, "go away".to_owned()))
                 } else {
                     let scope = if self.is_public.load(Ordering::SeqCst) { "public" } else { "private" };
-                    Ok(raw(&json!({ "tools": self.tools(&declared), "cacheScope": scope })))
+                    Ok(raw(&json!({ "tools": tools, "cacheScope": scope })))
                 }
             } else {
                 let params: Value = serde_json::from_str(request.params.as_deref().unwrap().get()).unwrap();
@@ -255,7 +262,7 @@ async fn a_change_of_a_varied_list_shows_with_the_next_round_or_its_announcement
     server.has_more.store(true, Ordering::SeqCst);
     assert_eq!(names_for(&engine, &sampling()).await.len(), 2, "nothing says so yet");
     let interest = Interest { tools: true, ..Interest::default() };
-    let mut listening = engine.listen(&EndpointId::default(), interest).await.unwrap();
+    let mut listening = engine.listen(&EndpointId::default(), interest, None).await.unwrap();
     server.announce();
     assert_eq!(timeout(Duration::from_secs(1), listening.changes.recv()).await.unwrap(), Some(Change::Tools));
     assert_eq!(names_for(&engine, &sampling()).await, ["plain", "sampling-tool", "more"]);
@@ -270,7 +277,7 @@ async fn a_list_that_takes_long_is_shown_when_it_comes_and_announced() {
     server.is_slow.store(true, Ordering::SeqCst);
     let engine = engine(vec![at("a", &server)]).await;
     let interest = Interest { tools: true, ..Interest::default() };
-    let mut listening = engine.listen(&EndpointId::default(), interest).await.unwrap();
+    let mut listening = engine.listen(&EndpointId::default(), interest, None).await.unwrap();
     assert_eq!(names_for(&engine, &sampling()).await, ["plain"], "after three seconds");
     assert_eq!(timeout(Duration::from_secs(3), listening.changes.recv()).await.unwrap(), Some(Change::Tools));
     assert_eq!(names_for(&engine, &sampling()).await, ["plain", "sampling-tool"]);
@@ -335,4 +342,44 @@ async fn what_is_foreseen_is_there_when_it_is_asked_for() {
     assert_eq!(server.varied_lists().len(), 1);
     assert_eq!(names_for(&engine, &sampling()).await, ["plain", "sampling-tool"]);
     assert_eq!(server.varied_lists().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_is_told_of_a_change_while_a_look_is_under_way_sees_the_change() {
+    let server = Arc::new(Choosy::default());
+    let mut config = at("a", &server);
+    // Slower than a client is to come back, and quicker than it is patient.
+    config.timeout = Duration::from_secs(30);
+    let engine = engine(vec![config]).await;
+    *server.pause.lock().unwrap() = Some(Duration::from_secs(1));
+    let interest = Interest { tools: true, ..Interest::default() };
+    let mut listening = engine.listen(&EndpointId::default(), interest, None).await.unwrap();
+    let capabilities = sampling();
+    let first = seen(&engine, &capabilities);
+    let then = async {
+        sleep(Duration::from_millis(200)).await;
+        server.has_more.store(true, Ordering::SeqCst);
+        server.announce();
+        assert_eq!(listening.changes.recv().await, Some(Change::Tools));
+        names_for(&engine, &capabilities).await
+    };
+    let (_, names) = tokio::join!(first, then);
+    assert_eq!(names, ["plain", "sampling-tool", "more"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_looked_up_waits_for_every_server_that_was_never_looked_at() {
+    let (quick, slow) = (Arc::new(Choosy::default()), Arc::new(Choosy::default()));
+    let engine = engine(vec![at("a", &quick), at("b", &slow)]).await;
+    *slow.pause.lock().unwrap() = Some(Duration::from_secs(1));
+    let capabilities = sampling();
+    let first = seen(&engine, &capabilities);
+    let then = async {
+        sleep(Duration::from_millis(300)).await;
+        let endpoint = EndpointId::default();
+        let seen = engine.snapshot_declaring(&endpoint, &raw(&capabilities), Wish::Item, None).await.unwrap();
+        seen.catalogue.tools().len()
+    };
+    let (_, n_tools) = tokio::join!(first, then);
+    assert_eq!(n_tools, 4, "two of each");
 }

@@ -6,9 +6,10 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http::StatusCode;
 use mpe_engine::{
-    CallContext, CallError, CallErrorKind, CallEvents, EndpointId, OutcomeKind, Relay, RelayReply, ToolCall,
-    ToolOutcome, UpstreamKey,
+    CallContext, CallError, CallErrorKind, CallEvents, EndpointId, Executed, OutcomeKind, Relay, RelayReply,
+    ToolCall, ToolOutcome, UpstreamKey,
 };
+use mpe_mcp_protocol::capability::may_ask;
 use mpe_mcp_protocol::jsonrpc::{Id, code};
 use mpe_mcp_protocol::result::{ResultType, type_of};
 use mpe_mcp_protocol::version::{Era, ProtocolVersion};
@@ -227,6 +228,15 @@ struct Run {
     ear: Arc<StreamEvents>,
 }
 
+/// A result of a kind that belongs to an extension. None is declared to upstreams, so none is an answer (2026-07-28, basic).
+fn strange(kind: &str, upstream: &UpstreamKey) -> CallError {
+    let message =
+        format!("the server answered with a result of the type `{kind}`, which nobody declared to know");
+    let error = CallError::new(CallErrorKind::UpstreamProtocol, message).at(upstream);
+    // Whatever it is, the server has begun it.
+    CallError { executed: Executed::Unknown, ..error }
+}
+
 impl Run {
     async fn finish(self, round: Round) -> Answer {
         let cancellable = self.caller.session.as_ref().map(|session| session.cancellable(&self.caller.id));
@@ -261,6 +271,9 @@ impl Run {
                 Ok(reply) => reply,
                 Err(error) => return self.failed(&error),
             };
+            if reply.asks {
+                self.refuse_questions(&reply)?;
+            }
             match (reply.asks, self.caller.version.era()) {
                 (false, _) => return self.finished(reply),
                 (true, Era::Modern) => return self.asked(reply),
@@ -275,6 +288,37 @@ impl Run {
         }
         let message = format!("the upstream asked for input {MAX_ROUNDS} times; the call was given up");
         Err(Refusal::new(code::INTERNAL_ERROR, message))
+    }
+
+    /// A client is asked what it declared that it can be asked, and nothing else (2026-07-28, basic/patterns/mrtr).
+    ///
+    /// # Errors
+    /// What the upstream had no right to ask.
+    fn refuse_questions(&self, reply: &Reply) -> Result<(), Refusal> {
+        let declared = self.capabilities();
+        let members = Members::of(&reply.result).unwrap_or_default();
+        let requests = members.get("inputRequests").and_then(Members::of).unwrap_or_default();
+        for (key, request) in requests.iter() {
+            let request = Members::of(request).unwrap_or_default();
+            let method = request.string("method").unwrap_or_default();
+            if let Err(why) = may_ask(declared, &method, request.get("params")) {
+                let upstream = &reply.upstream;
+                let message = format!("`{upstream}` asks under `{key}` what it may not: {why}");
+                return Err(Refusal::new(code::INTERNAL_ERROR, message));
+            }
+        }
+        Ok(())
+    }
+
+    /// What the caller declared. A legacy client that reads no stream, or has no session, cannot be asked: then it declared
+    /// nothing.
+    fn capabilities(&self) -> Option<&RawValue> {
+        let caller = &self.caller;
+        let can_be_asked = match caller.version.era() {
+            Era::Modern => true,
+            Era::Legacy => caller.stream && caller.session.is_some(),
+        };
+        caller.capabilities.as_deref().filter(|_| can_be_asked)
     }
 
     async fn attempt(&self, context: Arc<CallContext>) -> Result<Reply, CallError> {
@@ -292,6 +336,9 @@ impl Run {
                     context,
                 };
                 let outcome = engine.call(call).await?;
+                if let OutcomeKind::Other(kind) = &outcome.kind {
+                    return Err(strange(kind, &outcome.upstream));
+                }
                 let asks = outcome.kind == OutcomeKind::InputRequired;
                 let known = Known { is_typed: outcome.names_its_type, has_meta: outcome.has_meta };
                 let ToolOutcome { result, upstream, address, .. } = outcome;
@@ -307,7 +354,11 @@ impl Run {
                     context,
                 };
                 let reply = engine.relay(relay).await?;
-                let asks = matches!(type_of(&reply.result), Ok(ResultType::InputRequired));
+                let kind = type_of(&reply.result);
+                if let Ok(ResultType::Other(kind)) = &kind {
+                    return Err(strange(kind, upstream));
+                }
+                let asks = matches!(kind, Ok(ResultType::InputRequired));
                 let RelayReply { result, address, .. } = reply;
                 Ok(Reply { result, upstream: upstream.clone(), address, asks, known: None })
             }
@@ -316,13 +367,8 @@ impl Run {
 
     fn context(&self, responses: Option<Box<RawValue>>, round: Round) -> Arc<CallContext> {
         let caller = &self.caller;
-        // A legacy client that reads no stream, or has no session, cannot be asked: then it declared nothing.
-        let can_be_asked = match caller.version.era() {
-            Era::Modern => true,
-            Era::Legacy => caller.stream && caller.session.is_some(),
-        };
         Arc::new(CallContext {
-            capabilities: caller.capabilities.clone().filter(|_| can_be_asked),
+            capabilities: self.capabilities().map(ToOwned::to_owned),
             client_info: caller.client_info.clone(),
             meta: caller.meta.clone(),
             log_level: caller.level.map(|level| level.as_str().to_owned()),

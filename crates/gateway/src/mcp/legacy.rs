@@ -39,9 +39,16 @@ impl Scope {
     /// Reads the session id; without one, a request stands alone in the revision its header names, or 2025-03-26.
     ///
     /// # Errors
-    /// 404 for a session id that is not, or no longer, good: the client begins anew.
+    /// 400 for a revision that nobody knows (2025-11-25, basic/transports); 404 for a session id that is not, or no longer,
+    /// good: the client begins anew.
     pub(super) fn of(inbound: &Inbound) -> Result<Self, Refusal> {
         let headers = &inbound.parts.headers;
+        if let Some(said) = headers.get(MCP_PROTOCOL_VERSION)
+            && said.to_str().ok().and_then(|said| ProtocolVersion::parse(said.trim())).is_none()
+        {
+            let message = "the header MCP-Protocol-Version names no revision that is served here";
+            return Err(Refusal::new(code::INVALID_REQUEST, message).with_status(StatusCode::BAD_REQUEST));
+        }
         let Some(session_id) = headers.get(MCP_SESSION_ID) else {
             let said = headers.get(MCP_PROTOCOL_VERSION).and_then(|value| value.to_str().ok());
             let version = said.and_then(|said| ProtocolVersion::parse(said.trim()));
@@ -309,8 +316,6 @@ pub(crate) async fn batch(inbound: Inbound, bytes: &Bytes) -> http::Response<Bod
     if messages.is_empty() || messages.len() > MAX_BATCH {
         return refuse(&format!("an array has 1 to {MAX_BATCH} messages"));
     }
-    // The answers of an array come together in one body, so nothing in it can be asked back on a stream.
-    let alone = Scope { session: None, ..scope.clone() };
     let mut requests = Vec::new();
     for message in messages {
         let text = bytes.slice_ref(message.get().as_bytes());
@@ -318,7 +323,7 @@ pub(crate) async fn batch(inbound: Inbound, bytes: &Bytes) -> http::Response<Bod
             Ok(Message::Request(request)) if request.method == "initialize" => {
                 return refuse("initialize does not stand in an array");
             }
-            Ok(Message::Request(request)) => requests.push(answer_in_batch(&inbound, &alone, request)),
+            Ok(Message::Request(request)) => requests.push(answer_in_batch(&inbound, &scope, request)),
             Ok(Message::Notification(notification)) => hear(&inbound, &scope, &notification, &text).await,
             Ok(Message::Response(response)) => take(&inbound, &scope, response, &text).await,
             Err(error) => return refuse(&error.message),
@@ -339,6 +344,7 @@ async fn answer_in_batch(inbound: &Inbound, scope: &Scope, request: Request) -> 
     let response = match prepare(inbound, scope, &request) {
         Ok(Prepared::Answer(answer)) => return answer.message(Some(&id)),
         Ok(Prepared::Call(mut caller, operation)) => {
+            // The answers of an array come together in one body, so nothing in it can be asked back on a stream.
             caller.stream = false;
             call::answer(inbound, *caller, operation).await
         }

@@ -68,10 +68,15 @@ pub(crate) fn interest_of(params: &Members<'_>, offers: Offers) -> Result<Intere
 }
 
 /// Answers `subscriptions/listen`: the acknowledgement says what is armed, then come the changes.
-pub(crate) async fn modern(inbound: &Inbound, id: Id, interest: Interest) -> http::Response<Body> {
+pub(crate) async fn modern(
+    inbound: &Inbound,
+    id: Id,
+    interest: Interest,
+    capabilities: Option<&RawValue>,
+) -> http::Response<Body> {
     let gateway = &inbound.gateway;
     let Some(place) = gateway.listener_place() else { return full(gateway).into_response(Some(&id)) };
-    let listening = match gateway.engine().listen(&inbound.endpoint, interest).await {
+    let listening = match gateway.engine().listen(&inbound.endpoint, interest, capabilities).await {
         Ok(listening) => listening,
         Err(error) => return Refusal::from(Problem::of_call(&error)).into_response(Some(&id)),
     };
@@ -108,7 +113,9 @@ pub(crate) async fn legacy(inbound: &Inbound) -> http::Response<Body> {
     let Some(place) = gateway.listener_place() else { return full(gateway).into_response(None) };
     let mut uris = session.subscriptions();
     let interest = everything(uris.borrow_and_update().clone(), inbound.view.lists.offers());
-    let listening = match gateway.engine().listen(&inbound.endpoint, interest.clone()).await {
+    let capabilities = scope.token.as_ref().and_then(|token| token.capabilities.clone());
+    let engine = gateway.engine();
+    let listening = match engine.listen(&inbound.endpoint, interest.clone(), capabilities.as_deref()).await {
         Ok(listening) => listening,
         Err(error) => return Problem::of_call(&error).into_response(),
     };
@@ -116,6 +123,7 @@ pub(crate) async fn legacy(inbound: &Inbound) -> http::Response<Body> {
         gateway: gateway.clone(),
         endpoint: inbound.endpoint.clone(),
         interest,
+        capabilities,
         listening,
         uris,
         arming: None,
@@ -286,6 +294,8 @@ struct Legacy {
     gateway: Gateway,
     endpoint: EndpointId,
     interest: Interest,
+    /// What its client declared.
+    capabilities: Option<Box<RawValue>>,
     listening: Listening,
     uris: watch::Receiver<Vec<String>>,
     /// A new ear that is being made. It stands here and not in [`next`](Listener::next), which is dropped whenever the
@@ -330,7 +340,10 @@ impl Legacy {
         self.interest.uris = self.uris.borrow_and_update().clone();
         let (gateway, endpoint, interest) =
             (self.gateway.clone(), self.endpoint.clone(), self.interest.clone());
-        self.arming = Some(async move { gateway.engine().listen(&endpoint, interest).await }.boxed());
+        let capabilities = self.capabilities.clone();
+        let arming =
+            async move { gateway.engine().listen(&endpoint, interest, capabilities.as_deref()).await };
+        self.arming = Some(arming.boxed());
     }
 }
 

@@ -67,7 +67,9 @@ pub(crate) async fn answer(
     match prepared {
         Prepared::Answer(answer) => answer.into_response(Some(&id)),
         Prepared::Call(caller, operation) => call::answer(&inbound, *caller, operation).await,
-        Prepared::Listen(interest) => listen::modern(&inbound, id, interest).await,
+        Prepared::Listen(interest, capabilities) => {
+            listen::modern(&inbound, id, interest, capabilities.as_deref()).await
+        }
     }
 }
 
@@ -75,7 +77,7 @@ pub(crate) async fn answer(
 pub(crate) enum Prepared {
     Answer(Answer),
     Call(Box<Caller>, Operation),
-    Listen(Interest),
+    Listen(Interest, Option<Box<RawValue>>),
 }
 
 /// Reads a request whose parameters have been taken apart; `None`: they are no object.
@@ -96,7 +98,10 @@ pub(crate) fn prepare(
     match checked.method {
         Method::CallTool => call_tool(inbound, request, &checked),
         Method::Discover => Ok(Prepared::Answer(discover(inbound))),
-        Method::Listen => Ok(Prepared::Listen(listen::interest_of(&params, inbound.view.lists.offers())?)),
+        Method::Listen => {
+            let interest = listen::interest_of(&params, inbound.view.lists.offers())?;
+            Ok(Prepared::Listen(interest, meta.get(key::CLIENT_CAPABILITIES).map(ToOwned::to_owned)))
+        }
         Method::Relay(relayed) => {
             let operation = relayed.operation(inbound.view.catalogue(), &params)?;
             Ok(Prepared::Call(Box::new(caller(inbound, request, &checked)?), operation))

@@ -191,6 +191,7 @@ async fn call(request: &UpstreamRequest) -> Result<UpstreamReply, UpstreamError>
     let name: String = serde_json::from_str(params["name"].get()).unwrap();
     let arguments = params["arguments"].get();
     let context = &request.context;
+    let says = serde_json::from_str::<Value>(arguments).unwrap()["says"].clone();
     Ok(match name.as_str() {
         // The bytes as they came, so that a test sees every change on the way.
         "echo" | "get_user" | "mirrored" | "search" => {
@@ -250,6 +251,8 @@ async fn call(request: &UpstreamRequest) -> Result<UpstreamReply, UpstreamError>
                 }
             }
         },
+        // What a test wants said.
+        "input" if says.is_object() => ok(&says.to_string()),
         "input" => match (&context.input_responses, &context.request_state) {
             (Some(responses), state) => {
                 text(&format!("{} with {}", responses.get(), state.as_deref().unwrap_or("-")))

@@ -109,7 +109,8 @@ async fn calls_that_wait_for_a_person_take_no_place_from_others() {
 async fn a_state_is_ours_between_us_and_the_client_and_theirs_behind() {
     let fixture = Fixture::new().await;
     let call = |extra: Value| {
-        let mut params = json!({"name": "input", "arguments": {"a": 1}});
+        let declared = json!({"io.modelcontextprotocol/clientCapabilities": {"elicitation": {}}});
+        let mut params = json!({"name": "input", "arguments": {"a": 1}, "_meta": declared});
         params.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
         params
     };
@@ -131,6 +132,57 @@ async fn a_state_is_ours_between_us_and_the_client_and_theirs_behind() {
         assert_eq!(answer["error"]["code"], -32602, "{bad}");
     }
     assert_eq!(fixture.upstream.calls().len(), 2);
+}
+
+/// A call that the upstream answers with these questions.
+fn asking(requests: &Value) -> Value {
+    let says = json!({"resultType": "input_required", "requestState": "theirs", "inputRequests": requests});
+    json!({"name": "input", "arguments": {"says": says}})
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_asked_for_what_he_did_not_declare() {
+    let fixture = Fixture::new().await;
+    let by_url = json!({"mode": "url", "url": "https://a.test", "message": "m"});
+    for (declared, method, params, complaint) in [
+        (json!({}), "roots/list", json!({}), "roots"),
+        (json!({"roots": {}}), "elicitation/create", json!({"message": "m"}), "elicitation.form"),
+        (json!({"elicitation": {}}), "elicitation/create", by_url, "elicitation.url"),
+        (json!({"sampling": {}}), "sampling/createMessage", json!({"tools": []}), "sampling.tools"),
+        (json!({"roots": {}, "sampling": {}, "elicitation": {}}), "tools/call", json!({}), "tools/call"),
+        (
+            json!({"roots": {}, "sampling": {}, "elicitation": {}}),
+            "notifications/cancelled",
+            json!({}),
+            "notifications",
+        ),
+    ] {
+        let requests = json!({"k": {"method": method, "params": params}});
+        let mut call = asking(&requests);
+        call["_meta"] = json!({"io.modelcontextprotocol/clientCapabilities": declared});
+        let modern = fixture.modern("tools/call", call).await.json();
+        assert_eq!(modern["error"]["code"], -32603, "{modern}");
+        assert!(modern["error"]["message"].as_str().unwrap().contains(complaint), "{modern}");
+        let session = fixture.initialize("2025-11-25", declared.clone()).await;
+        let legacy = fixture.legacy(Some(&session), "tools/call", asking(&requests)).await;
+        assert!(!legacy.body.contains(&format!(r#""method":"{method}""#)), "{}", legacy.body);
+        assert!(legacy.body.contains("-32603") && legacy.body.contains(complaint), "{}", legacy.body);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_result_of_a_type_that_nobody_declared_is_no_answer() {
+    let fixture = Fixture::new().await;
+    for kind in ["task", "weird"] {
+        let says = json!({"resultType": kind, "taskId": "t", "status": "working"});
+        let call = json!({"name": "input", "arguments": {"says": says}});
+        let modern = fixture.modern("tools/call", call.clone()).await.json();
+        assert_eq!(modern["error"]["code"], -32603, "{modern}");
+        let session = fixture.initialize("2025-11-25", json!({})).await;
+        let legacy = fixture.legacy(Some(&session), "tools/call", call).await.json();
+        assert_eq!(legacy["error"]["code"], -32603, "{legacy}");
+        assert!(legacy["error"]["message"].as_str().unwrap().contains(kind), "{legacy}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

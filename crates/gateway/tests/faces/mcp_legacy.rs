@@ -162,6 +162,46 @@ async fn an_array_is_answered_as_an_array_in_the_one_revision_that_knows_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_stands_in_an_array_holds_for_its_session() {
+    let fixture = Fixture::new().await;
+    let session = fixture.initialize("2025-03-26", json!({})).await;
+    let array = r#"[{"jsonrpc":"2.0","id":1,"method":"logging/setLevel","params":{"level":"info"}},{"jsonrpc":"2.0","id":2,"method":"resources/subscribe","params":{"uri":"test://a"}}]"#;
+    let answer = fixture.legacy_post(Some(&session), array).await;
+    assert_eq!(answer.json()[0]["result"], json!({}), "{}", answer.body);
+    fixture.legacy(Some(&session), "tools/call", json!({"name": "plain", "arguments": {}})).await;
+    assert_eq!(fixture.upstream.calls()[0].context.log_level.as_deref(), Some("info"));
+
+    let get = http::Request::get("/mcp").header("mcp-session-id", &session);
+    let get = get.header("accept", "text/event-stream").body(crate::fixture::body("")).unwrap();
+    let _stream = fixture.gateway.handle(get).await;
+    assert_eq!(fixture.upstream.watched(), ["test://a"]);
+
+    let array =
+        r#"[{"jsonrpc":"2.0","id":"c","method":"tools/call","params":{"name":"hang","arguments":{}}}]"#;
+    let cancel = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"c"}}"#;
+    let (answer, ()) = tokio::join!(fixture.legacy_post(Some(&session), array), async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(fixture.legacy_post(Some(&session), cancel).await.status, 202);
+    });
+    assert!(answer.body.contains("cancelled"), "{}", answer.body);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revision_that_nobody_knows_is_refused_whatever_is_asked() {
+    let fixture = Fixture::new().await;
+    let session = fixture.initialize(LATEST, json!({})).await;
+    let initialized = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+    for (method, body) in [("GET", ""), ("DELETE", ""), ("POST", initialized)] {
+        let request = http::Request::builder().method(method).uri("/mcp").header("mcp-session-id", &session);
+        let request =
+            request.header("mcp-protocol-version", "1900-01-01").header("accept", "text/event-stream");
+        let answer = fixture.send(request.body(body).unwrap()).await;
+        assert_eq!(answer.status, 400, "{method}: {}", answer.body);
+    }
+    assert_eq!(fixture.legacy(Some(&session), "ping", json!({})).await.status, 200, "it has not ended");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_request_without_a_session_is_served_by_itself() {
     let fixture = Fixture::new().await;
     let answer = fixture.legacy(None, "tools/call", json!({"name": "plain", "arguments": {}})).await;

@@ -48,6 +48,20 @@ async fn a_listener_is_told_what_is_armed_and_then_what_changes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_listener_hears_of_what_it_named_and_what_lies_below_and_of_nothing_else() {
+    let fixture = Fixture::new().await;
+    let wanted = json!({"resourceSubscriptions": ["test://a/1", "", "test://d/"]});
+    let mut stream = listen(&fixture, wanted).await.into_body();
+    next_event(&mut stream).await;
+    for uri in ["test://a/10", "test://b", "test://a/1/part", "test://a/1?v=2", "test://d/x", "test://a/1"] {
+        fixture.upstream.announce(Change::Resource(uri.to_owned()));
+    }
+    for expected in ["test://a/1/part", "test://a/1?v=2", "test://d/x", "test://a/1"] {
+        assert_eq!(next_event(&mut stream).await["params"]["uri"], expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_drain_ends_a_subscription_with_its_result() {
     let fixture = Fixture::new().await;
     let mut stream = listen(&fixture, json!({"toolsListChanged": true})).await.into_body();

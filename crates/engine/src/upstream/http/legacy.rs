@@ -410,7 +410,7 @@ impl Answering for Answers {
             let outcome = Ok(message::empty_object());
             return Some(Box::pin(async move { respond(&wire, &session, id, outcome, deadline).await }));
         }
-        let answerer = listener.answerer(method);
+        let answerer = listener.answerer(method, params);
         let (method, params) = (method.to_owned(), params.map(ToOwned::to_owned));
         Some(Box::pin(async move {
             let outcome = match answerer {

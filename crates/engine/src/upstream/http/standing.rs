@@ -166,13 +166,15 @@ async fn answer(
     let outcome: Outcome = match (method.as_str(), session.only_call()) {
         ("ping", _) => Ok(message::empty_object()),
         (_, None) => Err(super::super::listener::no_such_method(&method)),
-        (_, Some((context, deadline))) => match Listener::new(&context, &id).answerer(&method) {
-            Ok(events) => match timeout_at(deadline, events.ask(&method, params)).await {
-                Ok(outcome) => outcome,
-                Err(_) => Err(super::super::listener::no_such_method(&method)),
-            },
-            Err(refusal) => Err(refusal),
-        },
+        (_, Some((context, deadline))) => {
+            match Listener::new(&context, &id).answerer(&method, params.as_deref()) {
+                Ok(events) => match timeout_at(deadline, events.ask(&method, params)).await {
+                    Ok(outcome) => outcome,
+                    Err(_) => Err(super::super::listener::no_such_method(&method)),
+                },
+                Err(refusal) => Err(refusal),
+            }
+        }
     };
     respond(&wire, &session, id, outcome, tokio::time::Instant::now() + ANSWERING).await;
 }

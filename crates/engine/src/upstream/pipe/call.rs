@@ -71,7 +71,7 @@ async fn until_reply(waiting: &mut Waiting, listener: &mut Listener) -> Result<O
                 None => is_open = false,
                 Some(Aside::Notification { method, params }) => listener.hear(&method, params.as_deref()),
                 Some(Aside::Request { id, method, params }) => {
-                    let answerer = listener.answerer(&method);
+                    let answerer = listener.answerer(&method, params.as_deref());
                     answers.push(async move {
                         let answer: Result<_, ErrorObject> = match answerer {
                             Ok(events) => events.ask(&method, params).await,
