@@ -40,6 +40,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// A server that announces nothing is asked again after this long: it may have been replaced.
 const SILENT_PAUSE: Duration = Duration::from_secs(300);
+/// How long a stream is still read after another one has taken its place.
+const OVERLAP: Duration = Duration::from_millis(100);
 /// How often it is checked that somebody still listens.
 const CHECK: Duration = Duration::from_secs(30);
 /// Resources a session subscribes to, at most.
@@ -80,6 +82,8 @@ async fn run(weak: Weak<Inner>) {
     let mut pause = FIRST_PAUSE;
     let mut was_open = false;
     let mut broke_at = None;
+    // A stream that goes on although something else is wanted.
+    let mut open: Option<Round> = None;
     loop {
         let Some(inner) = weak.upgrade() else { return };
         if inner.listening.task.is_over(|| inner.notices.has_listeners()) {
@@ -87,21 +91,33 @@ async fn run(weak: Weak<Inner>) {
         }
         let mut wanted = inner.listening.wanted.subscribe();
         let now_wanted = wanted.borrow_and_update().clone();
-        let round = Round::open(&inner, &now_wanted, broke_at.take()).await;
+        let (round, is_gapless) = match open.take() {
+            Some(round) => round.widened(&inner, &now_wanted).await,
+            None => (Round::open(&inner, &now_wanted, broke_at.take()).await, false),
+        };
         let next_pause = match round {
-            Ok(Some(round)) => {
-                if std::mem::replace(&mut was_open, true) {
+            Ok(Some(mut round)) => {
+                if std::mem::replace(&mut was_open, true) && !is_gapless {
                     // Whatever changed while nobody listened went unheard.
-                    announce_everything(&inner);
+                    announce_everything(&inner, &now_wanted.1);
                 }
                 drop(inner);
                 let (break_point, named) = round.read(&weak, &mut wanted).await;
-                broke_at = break_point;
                 pause = FIRST_PAUSE;
-                // Another set of resources is wanted: without delay. Otherwise when the server says so.
+                // Something else is wanted: without delay. Otherwise when the server says so.
                 match wanted.has_changed().unwrap_or(false) {
-                    true => Duration::ZERO,
-                    false => named.map_or(pause, |named| named.min(MAX_PAUSE)),
+                    true => {
+                        match wanted.borrow().1 == now_wanted.1 {
+                            // The same of a server that is not what it was.
+                            true => broke_at = break_point,
+                            false => open = Some(round),
+                        }
+                        Duration::ZERO
+                    }
+                    false => {
+                        broke_at = break_point;
+                        named.map_or(pause, |named| named.min(MAX_PAUSE))
+                    }
                 }
             }
             Ok(None) => {
@@ -122,8 +138,9 @@ async fn run(weak: Weak<Inner>) {
     }
 }
 
-fn announce_everything(inner: &Inner) {
-    for change in [Change::Tools, Change::Prompts, Change::Resources] {
+fn announce_everything(inner: &Inner, watched: &BTreeSet<String>) {
+    let lists = [Change::Tools, Change::Prompts, Change::Resources];
+    for change in lists.into_iter().chain(watched.iter().cloned().map(Change::Resource)) {
         inner.notices.announce(&change);
     }
 }
@@ -221,23 +238,51 @@ impl Round {
         let Some((session, messages)) = Self::stream_of_session(inner, broke_at, deadline).await? else {
             return Ok(None);
         };
-        let mut armed = Vec::new();
-        let mut subscribed = session.subscribed.lock().await;
-        for uri in subscribed.difference(wanted).cloned().collect::<Vec<_>>() {
-            if subscribe(inner, &session, "resources/unsubscribe", &uri, deadline).await {
-                subscribed.remove(&uri);
-            }
-        }
-        for uri in wanted.iter().filter(|_| wants_updates) {
-            if subscribed.contains(uri)
-                || subscribe(inner, &session, "resources/subscribe", uri, deadline).await
-            {
-                subscribed.insert(uri.clone());
-                armed.push(uri.clone());
-            }
-        }
-        drop(subscribed);
+        let armed = match wants_updates {
+            true => subscribe_to(inner, &session, wanted, deadline).await,
+            false => Vec::new(),
+        };
         Ok(Some((Self::new(inner, Source::Session(session, messages)), armed)))
+    }
+
+    /// The same for other resources, and whether nothing can have gone unheard in between: the new stream is there before the
+    /// old one goes.
+    async fn widened(
+        self,
+        inner: &Arc<Inner>,
+        wanted: &(u64, BTreeSet<String>),
+    ) -> (Result<Option<Self>, UpstreamError>, bool) {
+        match self.source {
+            Source::Channel(_) => (Self::open(inner, wanted, None).await, true),
+            Source::Session(session, messages) => {
+                // The stream is the session's, whatever is subscribed to.
+                let armed = subscribe_to(inner, &session, &wanted.1, Instant::now() + STEP_TIMEOUT).await;
+                inner.listening.armed.send_replace((wanted.0, armed));
+                (Ok(Some(Self::new(inner, Source::Session(session, messages)))), true)
+            }
+            Source::Listen(mut old) => {
+                let mut has_ended = false;
+                let opened = {
+                    let opening = Self::open(inner, wanted, None);
+                    tokio::pin!(opening);
+                    tokio::select! {
+                        opened = &mut opening => opened,
+                        () = hear_all(&mut old, &self.notices) => {
+                            has_ended = true;
+                            opening.await
+                        }
+                    }
+                };
+                if let Ok(Some(_)) = opened {
+                    // What was sent there before the new one began may still be under way.
+                    let _ = tokio::time::timeout(OVERLAP, hear_all(&mut old, &self.notices)).await;
+                    return (opened, !has_ended);
+                }
+                // It may have no place for two.
+                drop(old);
+                (Self::open(inner, wanted, None).await, false)
+            }
+        }
     }
 
     /// The shared session and its stream. A session that the server has forgotten is opened anew, once.
@@ -263,10 +308,10 @@ impl Round {
         Self { source, inner_wire: Arc::clone(&inner.wire), notices: Arc::clone(&inner.notices) }
     }
 
-    /// Reads until the stream ends, something else is wanted, or nobody listens any more. Says where the stream may be
-    /// taken up again, and after how long, as far as the server said.
+    /// Reads until the stream ends, something else is wanted, or nobody listens any more; then the rest can still be read.
+    /// Says where the stream may be taken up again, and after how long, as far as the server said.
     async fn read(
-        mut self,
+        &mut self,
         inner: &Weak<Inner>,
         wanted: &mut watch::Receiver<(u64, BTreeSet<String>)>,
     ) -> (Option<BreakPoint>, Option<Duration>) {
@@ -360,6 +405,29 @@ async fn hear_all(messages: &mut Messages, notices: &super::Notices) {
             Err(error) => return debug!(%error, "the stream of announcements broke"),
         }
     }
+}
+
+/// Subscribes to these resources and to no others; returns those the server agreed to.
+async fn subscribe_to(
+    inner: &Arc<Inner>,
+    session: &Session,
+    wanted: &BTreeSet<String>,
+    deadline: Instant,
+) -> Vec<String> {
+    let mut armed = Vec::new();
+    let mut subscribed = session.subscribed.lock().await;
+    for uri in subscribed.difference(wanted).cloned().collect::<Vec<_>>() {
+        if subscribe(inner, session, "resources/unsubscribe", &uri, deadline).await {
+            subscribed.remove(&uri);
+        }
+    }
+    for uri in wanted {
+        if subscribed.contains(uri) || subscribe(inner, session, "resources/subscribe", uri, deadline).await {
+            subscribed.insert(uri.clone());
+            armed.push(uri.clone());
+        }
+    }
+    armed
 }
 
 async fn subscribe(

@@ -91,6 +91,63 @@ async fn watched_resources_are_part_of_what_is_listened_to() {
 }
 
 #[tokio::test]
+async fn what_changes_while_something_else_begins_to_be_watched_is_heard_once_and_nothing_else_is_announced()
+{
+    let (pens, mut listens) = mpsc::channel(8);
+    let peer = Peer::start(move |seen| match seen.method() {
+        "server/discover" => {
+            let capabilities = json!({"tools": {"listChanged": true}, "resources": {"subscribe": true}});
+            let result = json!({"supportedVersions": ["2026-07-28"], "capabilities": capabilities});
+            now(json_answer(200, &seen.result(&result)))
+        }
+        "subscriptions/listen" => {
+            let (pen, reply) = stream("text/event-stream");
+            let notifications = seen.body["params"]["notifications"].clone();
+            let acknowledged = json!({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged",
+                "params": {"notifications": notifications, "_meta": {"io.modelcontextprotocol/subscriptionId": seen.id()}}});
+            // The head of a stream goes out with its first byte.
+            pen.try_send(":\n\n".to_owned()).unwrap();
+            pens.try_send((event(&acknowledged), pen)).unwrap();
+            now(reply)
+        }
+        _ => now(json_answer(200, &seen.result(&json!({})))),
+    })
+    .await;
+    let updated = |uri: &str| {
+        event(&json!({"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": {"uri": uri}}))
+    };
+    let upstream = peer.upstream(Wire::H2c, None);
+    let mut changes = upstream.changes().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let (acknowledgement, mut old) = next(&mut listens).await;
+    old.send(acknowledgement).await.unwrap();
+    for uris in [vec!["x://a"], vec!["x://a", "x://b"], vec!["x://a"]] {
+        let uris: Vec<String> = uris.into_iter().map(str::to_owned).collect();
+        let begin = async {
+            let (acknowledgement, new) = next(&mut listens).await;
+            // Not acknowledged yet: the old one is still good.
+            old.send(updated("x://a")).await.unwrap();
+            assert_eq!(next(&mut changes).await, Change::Resource("x://a".to_owned()));
+            new.send(acknowledgement).await.unwrap();
+            new
+        };
+        let (armed, new) = tokio::join!(upstream.watch_resources(uris.clone(), deadline), begin);
+        assert_eq!(armed, uris);
+        new.send(updated("x://a")).await.unwrap();
+        assert_eq!(next(&mut changes).await, Change::Resource("x://a".to_owned()));
+        old = new;
+    }
+    // A gap is announced, of the resources that are watched too.
+    drop(old);
+    let (acknowledgement, pen) = next(&mut listens).await;
+    pen.send(acknowledgement).await.unwrap();
+    for expected in [Change::Tools, Change::Prompts, Change::Resources, Change::Resource("x://a".to_owned())]
+    {
+        assert_eq!(next(&mut changes).await, expected);
+    }
+}
+
+#[tokio::test]
 async fn a_legacy_session_has_a_stream_for_what_belongs_to_no_call() {
     let (pens, mut receiver) = mpsc::channel(8);
     let peer = Peer::start(move |seen| match (seen.http.as_str(), seen.method()) {
@@ -154,12 +211,12 @@ async fn a_session_lost_while_nobody_calls_is_opened_again_with_its_subscription
     let mut changes = upstream.changes().unwrap();
     let first = next(&mut receiver).await;
     let deadline = Instant::now() + Duration::from_secs(10);
-    // The set of what is watched changes, so the stream is opened once more.
+    // The set of what is watched changes; the stream is the session's, and goes on.
     assert_eq!(upstream.watch_resources(vec!["x://a".to_owned()], deadline).await, ["x://a"]);
-    let second = next(&mut receiver).await;
+    assert!(receiver.try_recv().is_err());
     // The server restarts: streams end, sessions are forgotten.
     lives.send_replace(2);
-    drop((first, second));
+    drop(first);
     let pen = next(&mut receiver).await;
     peer.until(|seen| seen.method() == "resources/subscribe" && seen.header("mcp-session-id") == Some("s2"))
         .await;
