@@ -25,7 +25,7 @@ use super::mrtr::{Round, State, digest};
 use super::replay::Resumable;
 use super::rpc::{self, Answer, Known, Refusal};
 use super::sessions::Session;
-use super::url;
+use super::{uris, url};
 use crate::json::{Members, ObjectWriter};
 use crate::problem::log_call_error;
 use crate::service::Inbound;
@@ -408,7 +408,8 @@ impl Run {
     }
 
     /// The final answer.
-    fn finished(&self, reply: Reply) -> Result<Vec<Bytes>, Refusal> {
+    fn finished(&self, mut reply: Reply) -> Result<Vec<Bytes>, Refusal> {
+        reply.result = uris::shown(reply.result, self.view.catalogue(), &reply.upstream);
         let is_cacheable = matches!(self.operation.method(), "resources/read" | "tools/list");
         if !is_cacheable || self.caller.version.era() == Era::Legacy {
             return self.finished_with(reply.result, reply.known, &[]);

@@ -21,6 +21,7 @@ pub(crate) mod replay;
 pub(crate) mod routing;
 pub(crate) mod rpc;
 pub(crate) mod sessions;
+pub(crate) mod uris;
 pub(crate) mod url;
 
 use bytes::Bytes;

@@ -304,18 +304,25 @@ impl Fixture {
                 upstream.limits.max_in_flight = max_in_flight;
                 upstream.limits.max_waiting = 0;
             },
+            &[],
         )
         .await
     }
 
     pub(crate) async fn over(upstream: Scripted, change: impl FnOnce(&mut GatewayConfig)) -> Self {
-        Self::built(upstream, change, |_| {}).await
+        Self::built(upstream, change, |_| {}, &[]).await
+    }
+
+    /// The same server a second time, under the key `twin`: names and URIs collide.
+    pub(crate) async fn twins() -> Self {
+        Self::built(Scripted::default(), |_| {}, |_| {}, &["twin"]).await
     }
 
     async fn built(
         upstream: Scripted,
         change: impl FnOnce(&mut GatewayConfig),
         configure: impl FnOnce(&mut UpstreamConfig),
+        more: &[&str],
     ) -> Self {
         let upstream = Arc::new(upstream);
         let mut config = GatewayConfig::default();
@@ -335,9 +342,10 @@ impl Fixture {
         config.endpoints.insert(EndpointId::default(), view);
         change(&mut config);
         let target = Target::Custom(Arc::clone(&upstream) as Arc<dyn Upstream>);
-        let mut up = UpstreamConfig::new("up", target);
+        let mut up = UpstreamConfig::new("up", target.clone());
         configure(&mut up);
-        let upstreams = vec![up];
+        let more = more.iter().map(|key| UpstreamConfig::new(*key, target.clone()));
+        let upstreams = std::iter::once(up).chain(more).collect();
         let other = vec![UpstreamConfig::new("up", Target::Custom(Arc::new(Scripted::default())))];
         let engine = Engine::builder()
             .endpoint(EndpointConfig::new(EndpointId::default(), upstreams))

@@ -66,3 +66,33 @@ async fn prompts_and_completions_reach_their_upstream_unchanged() {
     let answer = fixture.modern("completion/complete", json!({"ref": {"type": "other"}})).await;
     assert_eq!(answer.json()["error"]["code"], -32602);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_result_names_resources_by_the_uris_under_which_they_are_shown() {
+    let fixture = Fixture::twins().await;
+    let ours = "mcp-proxy://twin/test://a";
+    let says = json!({"big": 1.50, "content": [
+        {"type": "text", "text": "test://a"},
+        {"type": "resource_link", "uri": "test://a", "name": "a"},
+        {"type": "resource", "resource": {"uri": "test://a", "text": "x"}},
+        {"type": "resource_link", "uri": "test://elsewhere", "name": "b"},
+    ]});
+    for (tool, expected) in [("up_input", "test://a"), ("twin_input", ours)] {
+        let call = json!({"name": tool, "arguments": {"says": says}});
+        let modern = fixture.modern("tools/call", call.clone()).await;
+        let session = fixture.initialize("2025-11-25", json!({})).await;
+        let legacy = fixture.legacy(Some(&session), "tools/call", call).await;
+        for answer in [modern, legacy] {
+            let content = &answer.json()["result"]["content"];
+            assert_eq!(content[0]["text"], "test://a", "{}", answer.body);
+            assert_eq!(content[1]["uri"], expected, "{}", answer.body);
+            assert_eq!(content[2]["resource"]["uri"], expected, "{}", answer.body);
+            assert_eq!(content[3]["uri"], "test://elsewhere");
+            assert!(answer.body.contains(r#""big":1.5"#), "{}", answer.body);
+        }
+    }
+    for uri in ["test://a", ours] {
+        let read = fixture.modern("resources/read", json!({"uri": uri})).await.json()["result"].clone();
+        assert_eq!(read["contents"][0]["uri"], uri, "{read}");
+    }
+}
