@@ -3,6 +3,7 @@
 //! Each request of `tests/corpus` is replayed as it is, then many times over with a few mutations. `MPE_FUZZ_CASES`
 //! says how many batches; `cargo xtask fuzz` sets it.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
@@ -243,7 +244,7 @@ fn mutated_requests_are_answered_or_hung_up_on_in_bounded_memory() {
     let printed = String::from_utf8_lossy(&ran.stdout);
     assert!(ran.status.success(), "{printed}{}", String::from_utf8_lossy(&ran.stderr));
     assert!(printed.contains("1 passed"), "{printed}");
-    print!("{printed}");
+    let _ = write!(std::io::stdout(), "{printed}");
 }
 
 /// Tells the test that it has its process to itself.
@@ -266,9 +267,12 @@ fn send_nonsense() {
     outcome.unwrap_or_else(|error| panic!("{error}"));
     runtime.block_on(is_well(&gateway, &server));
     if let (Some(before), Some(after)) = (before, memory()) {
-        println!(
+        let _ = writeln!(
+            std::io::stdout(),
             "resident: {} KiB before, {} KiB after {cases} batches, {} KiB at most",
-            before.now, after.now, after.peak
+            before.now,
+            after.now,
+            after.peak
         );
         assert!(after.now < before.now + GROWTH, "{} KiB were kept", after.now - before.now);
         assert!(after.peak < before.now + PEAK, "{} KiB were in use", after.peak);
