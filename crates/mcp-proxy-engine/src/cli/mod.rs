@@ -30,7 +30,7 @@ use exit::{Exit, Failure};
 /// Reads the arguments, does as they say, and tells the shell how it went.
 pub(crate) fn run() -> ExitCode {
     let args = Args::parse_from(arguments());
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
             output::error(&format!("the runtime does not start: {error}"));
@@ -49,6 +49,16 @@ pub(crate) fn run() -> ExitCode {
             exit.into()
         }
     }
+}
+
+/// One thread per core. With a single one, nothing is shared between threads, and nobody need pay for that it could be.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let mut builder = match cores {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    builder.enable_all().build()
 }
 
 /// The command line. On AWS Lambda, where a `bootstrap` is started without any, it means `lambda`.
