@@ -60,6 +60,8 @@ struct Figures {
 
 /// Streams that one connection carries; below what the engine allows.
 const STREAMS: usize = 200;
+/// Seconds that memory may take to come to rest: allocators give back late.
+const MOST_RESTS: usize = 20;
 /// All upstreams must be listed by then.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -167,8 +169,17 @@ fn own(arguments: &[&str]) -> Vec<String> {
 
 /// Its memory once it has come to rest.
 async fn resident_kib(process: &Process) -> anyhow::Result<f64> {
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    Ok(process.usage()?.resident_kib as f64)
+    let mut last = process.usage()?.resident_kib as f64;
+    for _ in 0..MOST_RESTS {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let now = process.usage()?.resident_kib as f64;
+        let is_at_rest = (now - last).abs() < last / 200.0;
+        last = now;
+        if is_at_rest {
+            break;
+        }
+    }
+    Ok(last)
 }
 
 fn call(tool: &str) -> Shape {
@@ -204,6 +215,8 @@ async fn p50(address: SocketAddr, tool: &str) -> anyhow::Result<f64> {
 
 async fn connect(address: SocketAddr) -> anyhow::Result<SendRequest<Full<Bytes>>> {
     let stream = TcpStream::connect(address).await?;
+    // A body that follows its head must not wait for the other side's delayed acknowledgement.
+    stream.set_nodelay(true)?;
     let (client, driver) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
     tokio::spawn(driver);
     Ok(client)
