@@ -8,17 +8,18 @@ use crate::json::{Members, is_object};
 use crate::service::Inbound;
 use crate::view::view_of;
 
+/// The capabilities of a client that declares any.
+pub(crate) fn any(capabilities: Option<&RawValue>) -> Option<&RawValue> {
+    capabilities.filter(|declared| declared.get() != "{}" && is_object(declared))
+}
+
 /// Puts the view in place that a request for `method` needs from a client that declares `capabilities`.
 pub(crate) async fn look(
     inbound: &mut Inbound,
     method: &str,
     params: Option<&Members<'_>>,
-    capabilities: Option<&RawValue>,
+    capabilities: &RawValue,
 ) {
-    let Some(capabilities) = capabilities.filter(|declared| is_object(declared) && declared.get() != "{}")
-    else {
-        return;
-    };
     let engine = inbound.gateway.engine();
     let tool = (method == "tools/call").then(|| params?.string("name")).flatten();
     let wish = match method {

@@ -119,9 +119,10 @@ pub(crate) async fn request(mut inbound: Inbound, request: Request) -> http::Res
             // Who reads no stream cannot be asked, whatever it declared.
             let declares = scope.token.as_ref().filter(|_| reads_streams(&inbound));
             let capabilities = declares.and_then(|token| token.capabilities.as_deref());
-            let params = Members::of_params(request.params.as_deref());
-            Box::pin(declared::look(&mut inbound, &request.method, params.as_ref(), capabilities)).await;
-            drop(params);
+            if let Some(capabilities) = declared::any(capabilities) {
+                let params = Members::of_params(request.params.as_deref());
+                Box::pin(declared::look(&mut inbound, &request.method, params.as_ref(), capabilities)).await;
+            }
             answer(&inbound, &scope, request).await
         }
         Err(refusal) => refusal.into_response(Some(&request.id)),

@@ -93,9 +93,11 @@ async fn answer_request(mut inbound: Inbound, request: Request) -> http::Respons
             Reading::Legacy => None,
             Reading::Modern => {
                 let meta = meta.unwrap_or_default();
-                let capabilities = meta.get(key::CLIENT_CAPABILITIES);
-                // Most clients of most endpoints need nothing of it.
-                Box::pin(declared::look(&mut inbound, &request.method, params.as_ref(), capabilities)).await;
+                if let Some(capabilities) = declared::any(meta.get(key::CLIENT_CAPABILITIES)) {
+                    // Large, and of little use to most.
+                    Box::pin(declared::look(&mut inbound, &request.method, params.as_ref(), capabilities))
+                        .await;
+                }
                 Some(modern::prepare(&inbound, &request, params, &meta))
             }
         }
