@@ -108,6 +108,10 @@ async fn calls_of(inbound: &mut Inbound) -> Result<Vec<ToolCall>, Problem> {
         .map(|(index, item)| {
             let wrong = |what: &str| Problem::new(ProblemType::BadRequest, format!("/{index}: {what}"));
             let members = Members::of(item).ok_or_else(|| wrong("no object"))?;
+            let known = ["tool", "function_name", "arguments"];
+            if let Some((name, _)) = members.iter().find(|(name, _)| !known.contains(name)) {
+                return Err(wrong(&format!("`{name}` means nothing here; expected `tool` and `arguments`")));
+            }
             let tool = members.string("tool").or_else(|| members.string("function_name"));
             let tool = tool.ok_or_else(|| wrong("no string `tool`"))?;
             let arguments = match members.get("arguments") {

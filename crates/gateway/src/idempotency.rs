@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::value::RawValue;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::json::Members;
 use crate::problem::{Problem, ProblemType};
@@ -71,6 +71,7 @@ impl Idempotency {
         &self,
         key: &str,
         fingerprint: String,
+        deadline: Option<Instant>,
         request: BoxFuture<'static, http::Response<Body>>,
     ) -> http::Response<Body> {
         match self.turn(key, fingerprint) {
@@ -79,7 +80,15 @@ impl Idempotency {
                 None => lost().into_response(),
             },
             Ok(Turn::Later(mut answer)) => {
-                let kept = answer.wait_for(Option::is_some).await.ok().and_then(|kept| kept.clone());
+                let answered =
+                    async { answer.wait_for(Option::is_some).await.ok().and_then(|kept| kept.clone()) };
+                let kept = match deadline {
+                    None => answered.await,
+                    Some(deadline) => match timeout_at(deadline, answered).await {
+                        Ok(kept) => kept,
+                        Err(_) => return late().into_response(),
+                    },
+                };
                 let mut response = kept.map_or_else(|| lost().into_response(), Kept::into_response);
                 response.headers_mut().insert("idempotent-replayed", HeaderValue::from_static("true"));
                 response
@@ -140,7 +149,9 @@ impl Kept {
             let problem = serde_json::from_slice::<&RawValue>(&self.body).ok()?;
             Members::of(problem)?.string("executed")
         };
-        self.status.is_server_error() && executed().is_none()
+        // A tool that ran and failed is 422.
+        let is_ours = self.status.is_client_error() && self.status != StatusCode::UNPROCESSABLE_ENTITY;
+        (is_ours || self.status.is_server_error()) && executed().is_none()
     }
 
     /// What is kept of it: all, or that it was too large.
@@ -178,6 +189,12 @@ async fn collect(response: http::Response<Body>) -> Kept {
             Kept::of(&problem.with_value("executed", "unknown"))
         }
     }
+}
+
+/// The first request of the key takes longer than this one may.
+fn late() -> Problem {
+    let detail = "the first request of this Idempotency-Key is still under way";
+    Problem::new(ProblemType::DeadlineExceeded, detail).with_value("executed", "unknown")
 }
 
 fn lost() -> Problem {

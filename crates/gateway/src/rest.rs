@@ -24,6 +24,9 @@ pub(crate) async fn tool(mut inbound: Inbound, tool: String) -> http::Response<B
     {
         return response;
     }
+    if let Some(problem) = refuse_query(&inbound) {
+        return problem.into_response();
+    }
     match body_object(&mut inbound).await {
         Ok(body) => match with_headers(&inbound, &tool, body) {
             Ok(arguments) => call(&inbound, tool, arguments).await,
@@ -31,6 +34,21 @@ pub(crate) async fn tool(mut inbound: Inbound, tool: String) -> http::Response<B
         },
         Err(problem) => problem.into_response(),
     }
+}
+
+/// Arguments are in the body alone; whoever puts one into the query must not find it ignored.
+fn refuse_query(inbound: &Inbound) -> Option<Problem> {
+    let violations: Vec<_> = match inbound.query() {
+        Err(problem) => return Some(problem),
+        Ok(pairs) => pairs
+            .into_iter()
+            .map(|(name, _)| format!("/{}", name.replace('~', "~0").replace('/', "~1")))
+            .collect(),
+    };
+    let told = "this operation takes its arguments in the body, not in the query";
+    let rows: Vec<_> = violations.iter().map(|pointer| (pointer.as_str(), told)).collect();
+    let detail = "the arguments do not fit the operation";
+    (!rows.is_empty()).then(|| Problem::new(ProblemType::InvalidArguments, detail).violations(&rows))
 }
 
 /// The body, and what headers give of a tool's arguments.
@@ -203,7 +221,7 @@ async fn call(inbound: &Inbound, tool: String, arguments: Box<RawValue>) -> http
             let asked = fingerprint(&[inbound.endpoint.as_str(), &call.tool, call.arguments.get()]);
             let scoped = fingerprint(&[inbound.endpoint.as_str(), &key]);
             let run = run(inbound.gateway.clone(), call).boxed();
-            inbound.gateway.idempotency().once(&scoped, asked, run).await
+            inbound.gateway.idempotency().once(&scoped, asked, inbound.deadline, run).await
         }
         None if rest_stream::is_wanted(&inbound.parts.headers) => rest_stream::stream(inbound, call),
         None => run(inbound.gateway.clone(), call).await,

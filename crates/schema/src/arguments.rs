@@ -100,7 +100,8 @@ fn from_query(
     violations: &mut Vec<SchemaViolation>,
 ) {
     let root = operation.tool.input_schema();
-    for (name, text) in tree(query, violations) {
+    let is_known = |name: &str| parameter(operation, Location::Query, name).is_some();
+    for (name, text) in tree(query, &is_known, violations) {
         let at = format!("/{}", escape(&name));
         let schema = match parameter(operation, Location::Query, &name) {
             Some(parameter) => &parameter.schema,

@@ -94,12 +94,33 @@ pub(crate) fn coerce_variable(
         let values: Vec<String> = text.split(',').map(decoded).collect();
         return from_values(reader, schema, &values, at);
     }
+    if wants(reader, schema, Kind::Object) && !whole.trim_start().starts_with('{') {
+        let pieces: Vec<String> = text.split(',').map(decoded).collect();
+        let (pairs, rest) = pieces.as_chunks::<2>();
+        if rest.is_empty() && !pairs.is_empty() {
+            let members = pairs.iter().map(|[name, value]| (name.clone(), Text::Values(vec![value.clone()])));
+            return from_members(reader, schema, &members.collect(), at);
+        }
+    }
     from_values(reader, schema, &[whole], at)
 }
 
 fn wants_list(reader: &Reader<'_>, schema: &Value) -> bool {
+    wants(reader, schema, Kind::Array)
+}
+
+/// Whether nothing but this kind fits, or `null`.
+fn wants(reader: &Reader<'_>, schema: &Value, kind: Kind) -> bool {
     let alternatives = alternatives(reader, schema);
-    !alternatives.is_empty() && alternatives.iter().all(|alternative| alternative.kind == Kind::Array)
+    let is_one = |alternative: &Alternative<'_>| alternative.kind == kind && alternative.values.is_none();
+    alternatives.iter().any(is_one)
+        && alternatives.iter().all(|alternative| is_one(alternative) || alternative.kind == Kind::Null)
+}
+
+/// Whether some alternative of a schema is an object.
+pub(crate) fn may_be_object(root: &Value, schema: &Value) -> bool {
+    let reader = Reader::new(root);
+    alternatives(&reader, schema).iter().any(|alternative| alternative.kind == Kind::Object)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -66,6 +66,7 @@ fn object(members: &Map<String, Value>, at: &str, depth: usize) -> Result<Value,
             }
             // Python's `"required": true` belongs to the list entry, which has read it already.
             ("required", Value::Bool(_)) => {}
+            ("required", Value::Array(names)) => require(&mut out, names.clone()),
             _ => {
                 out.insert(keyword.clone(), value.clone());
             }
@@ -134,9 +135,20 @@ fn properties(
     }
     out.insert("properties".to_owned(), Value::Object(properties));
     if !required.is_empty() {
-        out.insert("required".to_owned(), Value::Array(required));
+        require(out, required);
     }
     Ok(())
+}
+
+/// Adds names to those that are required: both spellings may stand side by side.
+fn require(out: &mut Map<String, Value>, names: Vec<Value>) {
+    let required = out.entry("required").or_insert_with(|| Value::Array(Vec::new()));
+    let Value::Array(required) = required else { return };
+    for name in names {
+        if !required.contains(&name) {
+            required.push(name);
+        }
+    }
 }
 
 fn of_word(word: &str, at: &str) -> Result<Map<String, Value>, SchemaError> {
@@ -205,6 +217,16 @@ mod tests {
             "required": ["id"], "additionalProperties": false, "x-own": 1
         });
         assert_eq!(response_schema(&mapping), Ok(mapping));
+    }
+
+    #[test]
+    fn both_ways_of_requiring_a_member_count_in_any_order() {
+        let list = json!([{"name": "b", "type": "str", "required": true}, "a"]);
+        let first = json!({"type": "dict", "properties": list, "required": ["a"]});
+        let last = json!({"type": "dict", "required": ["a"], "properties": list});
+        for (mapping, expected) in [(first, json!(["b", "a"])), (last, json!(["a", "b"]))] {
+            assert_eq!(response_schema(&mapping).unwrap()["required"], expected);
+        }
     }
 
     #[test]

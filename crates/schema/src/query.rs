@@ -20,11 +20,12 @@ pub(crate) enum Text {
 /// Names whose brackets do not pair, or that are both a value and an object; nesting over [`MAX_BRACKETS`].
 pub(crate) fn tree(
     pairs: &[(String, String)],
+    is_known: &dyn Fn(&str) -> bool,
     violations: &mut Vec<SchemaViolation>,
 ) -> IndexMap<String, Text> {
     let mut tree = IndexMap::new();
     for (name, value) in pairs {
-        let Some(steps) = steps(name) else {
+        let Some(steps) = steps_of(name, is_known) else {
             violations.push(SchemaViolation::new(
                 format!("/{}", escape(name)),
                 "the brackets of this query name do not pair; expected `name`, `name[member]` or `name[]`",
@@ -44,13 +45,32 @@ pub(crate) fn tree(
 /// Pairs of brackets in one name, at most.
 const MAX_BRACKETS: usize = 32;
 
+/// The steps of a name, whose first may have brackets of its own: that of an argument that is called so.
+fn steps_of<'a>(name: &'a str, is_known: &dyn Fn(&str) -> bool) -> Option<Vec<&'a str>> {
+    let ends = name.char_indices().filter(|(_, c)| *c == ']').map(|(at, _)| at + 1);
+    // The longest one counts.
+    let own = ends.filter(|end| is_known(&name[..*end])).last();
+    let Some(end) = own else { return steps(name) };
+    if end == name.len() {
+        return Some(vec![name]);
+    }
+    let rest = steps_behind(&name[end..])?;
+    Some(std::iter::once(&name[..end]).chain(rest).collect())
+}
+
 /// `a[b][c]` as `a`, `b`, `c`. A trailing `[]` says "one of several" and is no step.
 fn steps(name: &str) -> Option<Vec<&str>> {
     let Some(open) = name.find('[').filter(|at| *at > 0) else {
         return Some(vec![name]);
     };
-    let mut steps = vec![&name[..open]];
-    let mut rest = &name[open..];
+    let behind = steps_behind(&name[open..])?;
+    Some(std::iter::once(&name[..open]).chain(behind).collect())
+}
+
+/// `[b][c]` as `b`, `c`.
+fn steps_behind(brackets: &str) -> Option<Vec<&str>> {
+    let mut steps = Vec::new();
+    let mut rest = brackets;
     while !rest.is_empty() {
         let inner = rest.strip_prefix('[')?;
         let close = inner.find(']')?;
@@ -60,7 +80,7 @@ fn steps(name: &str) -> Option<Vec<&str>> {
             break;
         }
         steps.push(step);
-        if steps.len() > MAX_BRACKETS {
+        if steps.len() >= MAX_BRACKETS {
             return None;
         }
     }
@@ -93,7 +113,7 @@ mod tests {
         let pairs: Vec<(String, String)> =
             query.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let mut violations = Vec::new();
-        let tree = tree(&pairs, &mut violations);
+        let tree = tree(&pairs, &|name| name == "page[size]" || name == "q[]", &mut violations);
         (tree.into_iter().collect(), violations.into_iter().map(|v| v.pointer).collect())
     }
 
@@ -115,6 +135,16 @@ mod tests {
     fn a_value_beside_members_and_unpaired_brackets_are_violations() {
         let (_, violations) = read(&[("a", "1"), ("a[b]", "2"), ("c[d", "3"), ("e[f]g", "4")]);
         assert_eq!(violations, ["/a", "/c[d", "/e[f]g"]);
+    }
+
+    #[test]
+    fn an_argument_whose_own_name_has_brackets_is_found_by_it() {
+        let (tree, violations) =
+            read(&[("page[size]", "1"), ("page[size][x]", "2"), ("q[]", "3"), ("page[no]", "4")]);
+        assert_eq!(violations, ["/page[size]"], "a value and members at once");
+        assert_eq!(tree[0], ("page[size]".to_owned(), values(&["1"])));
+        assert_eq!(tree[1], ("q[]".to_owned(), values(&["3"])));
+        assert_eq!(tree[2].0, "page");
     }
 
     #[test]

@@ -362,3 +362,47 @@ fn what_breaks_json_schema_is_left_out_and_reported() {
         }
     }
 }
+
+#[test]
+fn a_text_beside_what_is_said_as_a_text_is_said_as_one_too() {
+    let object = json!({"type": "object"});
+    for schema in [
+        json!({"anyOf": [object, {"type": "string"}]}),
+        json!({"anyOf": [{"type": "string"}, object]}),
+        json!({"type": ["string", "object"]}),
+    ] {
+        for vendor in [Vendor::Gemini, Vendor::Ollama, Vendor::OpenAiStrict] {
+            let lowered = lowered(&object_of(&schema), vendor);
+            for value in [json!("hello"), json!({"a": 1}), json!("1")] {
+                let said = json!({"v": value.to_string()}).to_string();
+                let meant: Value = serde_json::from_str(&back(&lowered, &said)).unwrap();
+                assert_eq!(meant["v"], value, "{vendor:?} {schema}");
+            }
+            assert_eq!(kinds(&lowered.report), [("/properties/v", LossKind::Text)], "{vendor:?} {schema}");
+        }
+    }
+    let mixed = json!({"anyOf": [{"enum": [1, 2]}, {"type": "string"}]});
+    let lowered = lowered(&object_of(&mixed), Vendor::Gemini);
+    for value in [json!(1), json!("1")] {
+        let meant: Value =
+            serde_json::from_str(&back(&lowered, &json!({"v": value.to_string()}).to_string())).unwrap();
+        assert_eq!(meant["v"], value);
+    }
+}
+
+fn object_of(schema: &Value) -> Value {
+    object(&json!({"v": schema}), &["v"])
+}
+
+#[test]
+fn alternatives_are_distinct_by_what_they_are_turned_back_to() {
+    let map = json!({"type": "object", "additionalProperties": {"type": "string"}});
+    let closed =
+        json!({"type": "object", "properties": {"a": {"type": "integer"}}, "additionalProperties": false});
+    let lowered = lowered(&object_of(&json!({"oneOf": [map, closed]})), Vendor::OpenAiStrict);
+    assert!(
+        kinds(&lowered.report).contains(&("/properties/v/oneOf", LossKind::Dropped)),
+        "{:?}",
+        lowered.report
+    );
+}

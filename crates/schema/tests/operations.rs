@@ -280,6 +280,38 @@ fn members_in_brackets_may_have_names_that_only_a_pattern_knows() {
 }
 
 #[test]
+fn lists_and_objects_in_the_path_may_be_null_too() {
+    let input = json!({"properties": {
+        "list": {"anyOf": [{"type": "array", "items": {"type": "integer"}}, {"type": "null"}]},
+        "object": {"type": ["object", "null"], "properties": {"a": {"type": "integer"}, "b": {"type": "string"}}},
+    }});
+    let all = operations(&[tool("t", &input)], &["/t/l/{list}", "/t/o/{object}"]);
+    for (n, name, text, expected) in [
+        (1, "list", "1,2", "[1,2]"),
+        (1, "list", "null", "null"),
+        (1, "list", "[3]", "[3]"),
+        (2, "object", "a,1,b,x%2Cy", r#"{"a":1,"b":"x,y"}"#),
+        (2, "object", "%7B%22a%22%3A2%7D", r#"{"a":2}"#),
+        (2, "object", "null", "null"),
+    ] {
+        let arguments = all.operations[n].arguments(&pairs(&[(name, text)]), &[], None).expect("test data");
+        assert_eq!(arguments.get(), format!("{{\"{name}\":{expected}}}"), "{text}");
+    }
+    let refused = all.operations[2].arguments(&pairs(&[("object", "a,x")]), &[], None).unwrap_err();
+    assert_eq!(refused[0].pointer, "/object/a");
+}
+
+#[test]
+fn arguments_whose_names_have_brackets_are_reached_by_them() {
+    let properties =
+        json!({"page[size]": {"type": "integer"}, "q[]": {"type": "array"}, "page": {"type": "object"}});
+    let operation = get(&properties, &json!({}));
+    assert_eq!(read(&operation, &[("page[size]", "5")]), Ok(r#"{"id":"7","page[size]":5"#.to_owned()));
+    assert_eq!(read(&operation, &[("q[]", "a")]), Ok(r#"{"id":"7","q[]":["a"]"#.to_owned()));
+    assert_eq!(read(&operation, &[("page[n]", "a")]), Ok(r#"{"id":"7","page":{"n":"a"}"#.to_owned()));
+}
+
+#[test]
 fn further_query_names_are_passed_on_where_the_tool_takes_them() {
     let operation = get(&json!({}), &json!({"additionalProperties": {"type": "integer"}}));
     let arguments =

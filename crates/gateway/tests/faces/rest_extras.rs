@@ -131,3 +131,41 @@ async fn pages_of_allowed_origins_may_read_and_others_may_not() {
     let none: Value = call(&fixture, "echo", &[], "{}").await.json();
     assert_eq!(none, json!({}));
 }
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_the_first_run_of_a_key_waits_no_longer_than_he_wants_to() {
+    let fixture = Fixture::new().await;
+    let key = [("idempotency-key", "k")];
+    let hurried = [("idempotency-key", "k"), ("x-request-timeout", "1")];
+    let (first, second) = tokio::join!(call(&fixture, "slow", &key, "{}"), async {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let begun = tokio::time::Instant::now();
+        let answer = call(&fixture, "slow", &hurried, "{}").await;
+        assert_eq!(begun.elapsed().as_secs(), 1);
+        answer
+    });
+    assert_eq!((first.status, second.status), (200, 504));
+    assert_eq!(fixture.upstream.calls().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_whose_request_was_refused_before_it_ran_is_free_for_the_next() {
+    let fixture = Fixture::new().await;
+    let key = [("idempotency-key", "k")];
+    assert_eq!(call(&fixture, "search", &key, r#"{"id":"x"}"#).await.status, 400);
+    assert_eq!(call(&fixture, "search", &key, r#"{"id":[1]}"#).await.status, 200);
+    let key = [("idempotency-key", "f")];
+    assert_eq!(call(&fixture, "fail", &key, "{}").await.status, 422);
+    assert_eq!(call(&fixture, "fail", &key, "{}").await.status, 422);
+    assert_eq!(fixture.upstream.calls().len(), 2, "what ran and failed has run");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_would_read_is_refused() {
+    let fixture = Fixture::new().await;
+    let answer = fixture.post("/tools/echo?dry_run=true", "{}").await;
+    assert_eq!((answer.status, answer.json()["violations"][0]["pointer"].as_str()), (400, Some("/dry_run")));
+    let answer = fixture.post("/batch", r#"[{"tool":"echo","argument":{"a":1}}]"#).await;
+    assert!(answer.status == 400 && answer.body.contains("`argument`"), "{}", answer.body);
+    assert!(fixture.upstream.calls().is_empty());
+}

@@ -188,6 +188,21 @@ impl<'de> Deserializer<'de> for &'de Node {
         })
     }
 
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, DecodeError> {
+        // By position would be a meaning that nobody wrote down.
+        if let Value::List(_) = &self.value {
+            let mut error = DecodeError::invalid_type(Unexpected::Seq, &"a table");
+            error.at.get_or_insert(self.at);
+            return Err(error);
+        }
+        self.deserialize_any(visitor)
+    }
+
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
         match self.expanded().and_then(|text| text.parse().ok()) {
             Some(flag) => visitor.visit_bool(flag),
@@ -221,7 +236,7 @@ impl<'de> Deserializer<'de> for &'de Node {
 
     forward_to_deserialize_any! {
         i8 i16 i32 i64 i128 u128 f32 char str string bytes byte_buf unit unit_struct seq tuple tuple_struct map
-        struct identifier ignored_any
+        identifier ignored_any
     }
 }
 

@@ -556,3 +556,14 @@ url = "http://h/mcp"
     assert!(found.contains("p.toml:3:") && found.contains("expected `type` to be"), "{found}");
     assert!(found.contains("p.toml:1:") && found.contains("there is no scheme `b`"), "{found}");
 }
+
+#[test]
+fn a_list_is_no_table() {
+    for text in
+        ["[mcp_servers]\nsearch = [\"http://h\"]\n", "limits = [5, 6]\n[mcp_servers.a]\nurl = \"http://h\"\n"]
+    {
+        let found = problems(text, Format::Toml);
+        assert!(found.contains("expected a table"), "{found}");
+    }
+    assert!(problems("[null, \"My title\"]", Format::Json).contains("expected a table"));
+}

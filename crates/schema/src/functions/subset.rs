@@ -180,8 +180,14 @@ impl Builder<'_> {
             [] => self.text(&Value::Object(members.clone()), at, "any value"),
             [only] => self.typed(only, members, at, depth),
             many => {
-                let parts = many.iter().map(|name| self.typed(name, members, at, depth)).collect();
-                any_of(parts)
+                let n_losses = self.losses.len();
+                let parts: Vec<Node> = many.iter().map(|name| self.typed(name, members, at, depth)).collect();
+                if texts_meet(&parts) {
+                    self.losses.truncate(n_losses);
+                    self.text(&Value::Object(members.clone()), at, TEXTS_MEET)
+                } else {
+                    any_of(parts)
+                }
             }
         };
         if nullable { self.or_null(node) } else { node }
@@ -377,6 +383,7 @@ impl Builder<'_> {
     ) -> Node {
         let is_null = |part: &Value| part.get("type") == Some(&Value::from("null"));
         let outer = members.get("type");
+        let n_losses = self.losses.len();
         let mut nodes = Vec::new();
         for (i, part) in parts.iter().enumerate().filter(|(_, part)| !is_null(part)) {
             let joined = outer.map(|outer| json!({"allOf": [part, {"type": outer}]}));
@@ -385,6 +392,10 @@ impl Builder<'_> {
         let allows_null = parts.iter().any(is_null) && outer.is_none();
         if nodes.is_empty() {
             return self.null(at);
+        }
+        if texts_meet(&nodes) {
+            self.losses.truncate(n_losses);
+            return self.text(&Value::Object(members.clone()), at, TEXTS_MEET);
         }
         if keyword == "oneOf" && !are_distinct(&nodes) {
             self.lose(
@@ -531,12 +542,31 @@ fn any_of(mut nodes: Vec<Node>) -> Node {
     Node { schema, inverse, is_nullable }
 }
 
+/// Whether a text could be one alternative's own or another one said as a text: nobody could tell which is meant.
+fn texts_meet(nodes: &[Node]) -> bool {
+    let is_text = |node: &&Node| match node.schema.get("type") {
+        Some(Value::String(name)) => name == "string",
+        Some(Value::Array(names)) => names.contains(&Value::from("string")),
+        _ => false,
+    };
+    let texts: Vec<&Node> = nodes.iter().filter(is_text).collect();
+    texts.len() > 1 && texts.iter().any(|node| matches!(node.inverse, Inverse::Text | Inverse::Listed(_)))
+}
+
+const TEXTS_MEET: &str = "a text beside what would be said as one cannot be told apart";
+
 /// Whether no value fits two of the alternatives: each has a JSON type of its own.
 fn are_distinct(nodes: &[Node]) -> bool {
     let mut seen: Vec<&str> = Vec::new();
     nodes.iter().all(|node| match node.schema.get("type").and_then(Value::as_str) {
         Some(name) if !matches!(node.inverse, Inverse::Text | Inverse::Listed(_)) => {
-            let name = if name == "integer" { "number" } else { name };
+            // What counts is what they are turned back to.
+            let name = match (&node.inverse, name) {
+                (Inverse::Pairs(_), _) => "object",
+                (Inverse::Tuple(_), _) => "array",
+                (_, "integer") => "number",
+                (_, name) => name,
+            };
             let is_new = !seen.contains(&name);
             seen.push(name);
             is_new

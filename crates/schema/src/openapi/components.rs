@@ -48,7 +48,9 @@ fn set_aside(members: &mut Map<String, Value>) {
         members.get(keyword).is_some_and(|value| !may_be(keyword, value))
     };
     let is_lost = |keyword: &str| {
-        broken(keyword, members) || relies_on(keyword).iter().any(|other| broken(other, members))
+        (keyword == "default" && !fits_type(members))
+            || broken(keyword, members)
+            || relies_on(keyword).iter().any(|other| broken(other, members))
     };
     let lost: HashSet<String> = members.keys().filter(|keyword| is_lost(keyword)).cloned().collect();
     if !lost.is_empty() {
@@ -60,6 +62,28 @@ fn set_aside(members: &mut Map<String, Value>) {
                 },
             )
             .collect();
+    }
+}
+
+/// Whether the `default` of a schema is of its `type`, as OpenAPI wants it.
+fn fits_type(members: &Map<String, Value>) -> bool {
+    let Some(default) = members.get("default") else { return true };
+    let is = |name: &str| match name {
+        "array" => default.is_array(),
+        "boolean" => default.is_boolean(),
+        "integer" => {
+            default.is_i64() || default.is_u64() || default.as_f64().is_some_and(|n| n.fract() == 0.0)
+        }
+        "null" => default.is_null(),
+        "number" => default.is_number(),
+        "object" => default.is_object(),
+        "string" => default.is_string(),
+        _ => true,
+    };
+    match members.get("type") {
+        Some(Value::String(name)) => is(name),
+        Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).any(is),
+        _ => true,
     }
 }
 

@@ -162,12 +162,17 @@ impl Lowering<'_> {
             Some(Value::String(name)) => vec![name],
             Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).collect(),
             _ => {
-                if out
-                    .get("enum")
-                    .is_some_and(|values| values.as_array().is_some_and(|v| v.contains(&Value::Null)))
-                {
-                    // `null` is allowed by `nullable` alone, which wants a type; the list of values says the rest.
+                let values = out.get("enum").and_then(Value::as_array).cloned().unwrap_or_default();
+                if values.contains(&Value::Null) {
+                    // `null` is allowed by `nullable` alone, which wants a type of its own.
                     out.shift_remove("enum");
+                    let others: Vec<Value> = values.into_iter().filter(|value| !value.is_null()).collect();
+                    let only_null = Value::Object(null_only(&Map::new()));
+                    match (others.is_empty(), out.is_empty()) {
+                        (true, true) => return null_only(&Map::new()),
+                        (true, false) => push_all_of(&mut out, only_null),
+                        (false, _) => push_all_of(&mut out, json!({"anyOf": [{"enum": others}, only_null]})),
+                    }
                 }
                 return out;
             }

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::parts::{Part, place};
 use super::{DocumentInfo, OpenApiVersion};
+use crate::coerce::may_be_object;
 use crate::local::follow;
 use crate::operations::{properties, required};
 use crate::{Location, Operation, Parameter};
@@ -136,8 +137,7 @@ fn parameter(operation: &Operation, parameter: &Parameter) -> Documented {
     let root = operation.tool.input_schema();
     let target = follow(root, &parameter.schema);
     let description = parameter.schema.get("description").or_else(|| target.get("description"));
-    let is_object =
-        target.get("type") == Some(&Value::from("object")) || !properties(root, target).is_empty();
+    let is_object = may_be_object(root, &parameter.schema) || !properties(root, target).is_empty();
     let data = ParameterData {
         name: parameter.header.as_ref().unwrap_or(&parameter.name).clone(),
         description: description.and_then(Value::as_str).map(str::to_owned),

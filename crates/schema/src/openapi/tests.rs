@@ -304,3 +304,35 @@ fn the_same_tools_give_the_same_bytes() {
     let once = describe(&tools, &[], OpenApiVersion::V3_1).to_string();
     assert_eq!(once, describe(&tools, &[], OpenApiVersion::V3_1).to_string());
 }
+
+#[test]
+fn null_among_values_is_said_in_3_0_and_nothing_else_is_allowed_with_it() {
+    let v = |schema: Value| {
+        let input = json!({"type": "object", "properties": {"v": schema}});
+        lowered(input)["TArguments"]["properties"]["v"].clone()
+    };
+    let nothing = json!({"type": "string", "nullable": true, "enum": [null]});
+    assert_eq!(v(json!({"const": null})), nothing);
+    assert_eq!(v(json!({"not": {"const": null}})), json!({"not": nothing}));
+    assert_eq!(v(json!({"enum": [null, "a"]})), json!({"allOf": [{"anyOf": [{"enum": ["a"]}, nothing]}]}));
+    assert_eq!(
+        v(json!({"oneOf": [{"const": null}, {"type": "string"}]})),
+        json!({"oneOf": [nothing, {"type": "string"}]})
+    );
+}
+
+#[test]
+fn a_default_of_another_type_is_set_aside() {
+    let document = |version| {
+        let properties = json!({"a": {"type": "string", "default": null}, "b": {"type": ["string", "null"], "default": null}});
+        let tool = json!({"name": "t", "inputSchema": {"type": "object", "properties": properties}});
+        let document = describe(&[tool], &[], version);
+        document["components"]["schemas"]["TArguments"]["properties"].clone()
+    };
+    for version in [OpenApiVersion::V3_0, OpenApiVersion::V3_1] {
+        let properties = document(version);
+        assert_eq!(properties["a"], json!({"type": "string", "x-default": null}), "{version:?}");
+        assert_eq!(properties["b"]["default"], Value::Null);
+        assert!(properties["b"].get("default").is_some(), "{version:?}");
+    }
+}
