@@ -210,11 +210,7 @@ impl Handle {
     /// untouched.
     pub(crate) fn may_vary(&self, is_alone: bool) -> bool {
         let standing = self.lock();
-        let Some(listing) =
-            standing.listing.as_ref().filter(|_| standing.state != UpstreamState::Discovering)
-        else {
-            return false;
-        };
+        let Some(listing) = standing.listing.as_ref() else { return false };
         match (self.config.lists, &self.config.target) {
             (Lists::Shared, _) => false,
             (Lists::PerClient, _) => true,

@@ -191,10 +191,11 @@ impl Tenant {
         }
         let (variant, base) = (Arc::clone(variant), Arc::clone(view));
         let (id, derive) = (self.id.clone(), self.derive.clone());
+        let checkers = self.variants.checkers.clone();
         // As everybody's: schemas and documents take a while to derive, and calls must not wait behind them.
         let composed = tokio::task::spawn_blocking(move || {
             let n_looks = variant.n_looks.load(Ordering::Acquire);
-            let shares = variant.shares(&base);
+            let shares = variant.shares(&base, checkers.as_deref());
             let ours = shares.map(|shares| View::varied(&id, &base, &shares, derive.as_deref()));
             let ours = ours.filter(|ours| ours.revision() != base.revision()).map(Arc::new);
             let view = ours.clone().unwrap_or_else(|| Arc::clone(&base));
@@ -305,15 +306,15 @@ impl Variant {
     }
 
     /// What each server brings into the catalogue of this set; `None`: the same as into everybody's.
-    fn shares(&self, view: &View) -> Option<Vec<Share>> {
+    fn shares(&self, view: &View, checkers: Option<&dyn CheckerFactory>) -> Option<Vec<Share>> {
         let looks = lock(&self.looks);
         let mut is_own = false;
+        let is_alone = view.roster.transparent().is_some();
         let mut share = |handle: &Arc<Handle>| {
             let mut share = handle.share();
             let seen = looks.get(&handle.config.key).and_then(|look| look.seen.as_ref());
-            if let Some(listing) =
-                seen.filter(|seen| seen.is_of(handle)).and_then(|seen| seen.listing.clone())
-            {
+            let seen = seen.filter(|_| handle.may_vary(is_alone));
+            if let Some(listing) = seen.and_then(|seen| seen.listing_for(handle, checkers)) {
                 share.listing = Some(listing);
                 is_own = true;
             }
@@ -385,13 +386,13 @@ impl Variant {
         checkers: Option<Arc<dyn CheckerFactory>>,
     ) -> Vec<Change> {
         let read = match find(handle, &self.capabilities).await {
-            Ok(found) => read(found, handle, checkers).await,
+            Ok(found) => read(found, handle, checkers.clone()).await,
             Err(reason) => Err(reason),
         };
         let is_failed = read.is_err();
         let mut looks = lock(&self.looks);
         let look = looks.entry(handle.config.key.clone()).or_default();
-        let before = look.seen.take().filter(|seen| seen.is_of(handle)).and_then(|seen| seen.listing);
+        let before = look.seen.take().and_then(|seen| seen.listing_for(handle, checkers.as_deref()));
         let listing = match read {
             Ok(listing) => listing,
             Err(reason) => {
@@ -465,6 +466,19 @@ async fn read(
 impl Seen {
     fn is_of(&self, handle: &Arc<Handle>) -> bool {
         std::ptr::eq(self.handle.as_ptr(), Arc::as_ptr(handle))
+    }
+
+    /// What was seen, for this server: of one that another configuration has taken the place of, what this one lets through.
+    fn listing_for(
+        &self,
+        handle: &Arc<Handle>,
+        checkers: Option<&dyn CheckerFactory>,
+    ) -> Option<Arc<Listing>> {
+        let listing = self.listing.as_ref()?;
+        if self.is_of(handle) {
+            return Some(Arc::clone(listing));
+        }
+        Some(Arc::new(Listing::read(listing.found(), &handle.config, checkers, Some(listing))))
     }
 
     /// Whether looking again would tell nothing new, as far as anybody knows.

@@ -383,3 +383,36 @@ async fn what_is_looked_up_waits_for_every_server_that_was_never_looked_at() {
     let (_, n_tools) = tokio::join!(first, then);
     assert_eq!(n_tools, 4, "two of each");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_takes_nothing_away_from_a_set() {
+    let server = Arc::new(Choosy::default());
+    let config = |seconds| {
+        let mut config = at("a", &server);
+        config.timeout = Duration::from_secs(seconds);
+        endpoint(vec![config])
+    };
+    let engine = engine(vec![at("a", &server)]).await;
+    assert_eq!(names_for(&engine, &sampling()).await, ["plain", "sampling-tool"]);
+    *server.pause.lock().unwrap() = Some(Duration::from_millis(50));
+    for seconds in 10..20 {
+        engine.apply(vec![config(seconds)]).unwrap();
+        for _ in 0..3 {
+            engine.call(by(&sampling(), "sampling-tool")).await.unwrap();
+            assert_eq!(names_for(&engine, &sampling()).await, ["plain", "sampling-tool"]);
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+    // It refuses to list from now on: what it listed last stays, as everybody's does.
+    server.is_cross.store(true, Ordering::SeqCst);
+    engine.apply(vec![config(20)]).unwrap();
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(names_for(&engine, &sampling()).await, ["plain", "sampling-tool"]);
+    // What the operator hides is hidden.
+    let mut hidden = at("a", &server);
+    hidden.deny = vec!["sampling-tool".to_owned()];
+    engine.apply(vec![endpoint(vec![hidden])]).unwrap();
+    // Until it is published.
+    sleep(Duration::from_millis(20)).await;
+    assert_eq!(names_for(&engine, &sampling()).await, ["plain"]);
+}

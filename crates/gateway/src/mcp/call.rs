@@ -172,8 +172,9 @@ fn start(inbound: &Inbound, mut caller: Caller, operation: Operation) -> Result<
     if let Some(handle) = state.as_ref().and_then(|state| state.held.as_deref()) {
         let held = gateway.held().take(handle)?;
         let ear = Arc::clone(&held.ear);
-        ear.lend(caller.progress_token);
-        let (running, open, rounds) = held.answer(caller.input_responses.as_deref());
+        let (running, open, rounds) =
+            held.answer(caller.input_responses.as_deref(), caller.capabilities.as_deref());
+        ear.lend(caller.progress_token, caller.level, caller.capabilities);
         let is_open = !open.is_empty();
         let holder =
             Arc::new(CallHolder { gateway, view, endpoint, operation, ear, open: Mutex::new(open), rounds });
@@ -216,6 +217,7 @@ fn resumable(inbound: &Inbound, caller: &Caller) -> Option<Resumable> {
         replica: home::name(inbound).map(str::to_owned),
         poll_after: inbound.gateway.config().poll_after,
         grace: GRACE,
+        draining: inbound.gateway.draining().clone(),
     })
 }
 
@@ -359,6 +361,10 @@ impl Run {
                     return Err(strange(kind, upstream));
                 }
                 let asks = matches!(kind, Ok(ResultType::InputRequired));
+                // 2026-07-28, basic/patterns/mrtr: in answers to these alone.
+                if asks && !matches!(*method, "prompts/get" | "resources/read") {
+                    return Err(strange("input_required", upstream));
+                }
                 let RelayReply { result, address, .. } = reply;
                 Ok(Reply { result, upstream: upstream.clone(), address, asks, known: None })
             }

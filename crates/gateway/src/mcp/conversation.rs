@@ -11,16 +11,18 @@ use http::header;
 use http_body_util::BodyExt;
 use mpe_engine::EndpointId;
 use mpe_mcp_protocol::header::MCP_SESSION_ID;
-use mpe_mcp_protocol::jsonrpc::{Id, Message, Notification};
+use mpe_mcp_protocol::jsonrpc::{Id, Message, Notification, Request, code};
+use mpe_mcp_protocol::meta::key;
 use mpe_mcp_protocol::sse::Decoder;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use super::rpc::{Answer, Refusal};
 use crate::json::{Members, one_line};
 use crate::service::Inbound;
 use crate::{Gateway, body};
 
-/// Messages of one channel that are worked on at a time; more wait in the channel.
+/// Requests of one channel that are worked on at a time; more are refused, so that answers and cancels are always read.
 const MAX_AT_ONCE: usize = 256;
 
 /// Bytes of one message out of an upstream, at most; the transport's own limit is below it.
@@ -36,9 +38,17 @@ pub(crate) struct Conversation {
     endpoint: EndpointId,
     out: mpsc::Sender<Bytes>,
     session: Mutex<Option<String>>,
-    running: Mutex<HashMap<Id, CancellationToken>>,
+    running: Mutex<HashMap<Id, Begun>>,
     places: Arc<Semaphore>,
     ended: CancellationToken,
+}
+
+/// A request under way.
+#[derive(Clone)]
+struct Begun {
+    token: CancellationToken,
+    /// Of the modern era, whose cancel is the end of its stream; a legacy one is cancelled through its session.
+    is_modern: bool,
 }
 
 /// Forgets a running request when it ends.
@@ -70,6 +80,7 @@ impl Conversation {
     /// Takes one message. Returns once there is room for the next; what the message asks for goes on in a task that ends
     /// with the channel.
     pub(crate) async fn take(self: &Arc<Self>, message: Bytes) {
+        let is_array = message.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
         let parsed = Message::parse(&message).ok();
         if let Some(Message::Notification(notification)) = &parsed
             && self.cancel(notification)
@@ -80,7 +91,7 @@ impl Conversation {
         let is_handshake =
             matches!(&parsed, Some(Message::Request(request)) if request.method == "initialize");
         let id = match parsed {
-            Some(Message::Request(request)) => Some(request.id),
+            Some(Message::Request(request)) => Some((request.id.clone(), is_modern(&request))),
             Some(Message::Notification(notification)) => {
                 if notification.method == "notifications/initialized" {
                     self.listen();
@@ -89,10 +100,14 @@ impl Conversation {
             }
             Some(Message::Response(_)) | None => None,
         };
-        if is_handshake || id.is_none() {
+        if is_handshake || (id.is_none() && !is_array) {
             return self.exchange(message, id).await;
         }
-        let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return };
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+            let refusal =
+                Refusal::new(code::INTERNAL_ERROR, format!("{MAX_AT_ONCE} requests are under way here"));
+            return self.send(Answer::from(refusal).message(id.as_ref().map(|(id, _)| id))).await;
+        };
         let conversation = Arc::clone(self);
         let ended = self.ended.clone();
         // Ends with the channel, at the latest.
@@ -112,8 +127,8 @@ impl Conversation {
     }
 
     /// One request of the MCP face, its answer put on the channel.
-    async fn exchange(&self, message: Bytes, id: Option<Id>) {
-        let running = id.map(|id| self.begin(id));
+    async fn exchange(&self, message: Bytes, id: Option<(Id, bool)>) {
+        let running = id.map(|(id, is_modern)| self.begin(id, is_modern));
         let mut request = http::Request::post("/mcp");
         if let Some(session) = self.session().clone() {
             request = request.header(MCP_SESSION_ID, session);
@@ -199,20 +214,21 @@ impl Conversation {
     /// Ends the request that a cancel names. True when it was one of the modern era, whose cancel is the end of its
     /// stream; a legacy one is cancelled through its session.
     fn cancel(&self, notification: &Notification) -> bool {
-        if notification.method != "notifications/cancelled" || self.session().is_some() {
+        if notification.method != "notifications/cancelled" {
             return false;
         }
         let params = notification.params.as_deref().and_then(Members::of).unwrap_or_default();
         let id = params.get("requestId").and_then(|id| serde_json::from_str::<Id>(id.get()).ok());
-        if let Some(token) = id.and_then(|id| self.running().get(&id).cloned()) {
-            token.cancel();
+        match id.and_then(|id| self.running().get(&id).cloned()) {
+            Some(begun) if begun.is_modern => begun.token.cancel(),
+            _ => return false,
         }
         true
     }
 
-    fn begin(&self, id: Id) -> Running<'_> {
+    fn begin(&self, id: Id, is_modern: bool) -> Running<'_> {
         let token = CancellationToken::new();
-        self.running().insert(id.clone(), token.clone());
+        self.running().insert(id.clone(), Begun { token: token.clone(), is_modern });
         Running { conversation: self, id, token }
     }
 
@@ -220,9 +236,16 @@ impl Conversation {
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn running(&self) -> MutexGuard<'_, HashMap<Id, CancellationToken>> {
+    fn running(&self) -> MutexGuard<'_, HashMap<Id, Begun>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a request brings its own context.
+fn is_modern(request: &Request) -> bool {
+    let params = Members::of_params(request.params.as_deref());
+    let meta = params.as_ref().and_then(|params| params.get("_meta")).and_then(Members::of);
+    meta.is_some_and(|meta| meta.get(key::PROTOCOL_VERSION).is_some())
 }
 
 impl Drop for Running<'_> {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use mpe_engine::{Asking, CallEvents};
+use mpe_mcp_protocol::capability::may_ask;
 use mpe_mcp_protocol::jsonrpc::{ErrorObject, Notification, code};
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
@@ -33,17 +34,20 @@ pub(crate) enum Asks {
 /// Puts what arrives on the call's stream.
 pub(crate) struct StreamEvents {
     sender: mpsc::Sender<Emitted>,
-    level: Option<Level>,
     asks: Asks,
     asking: Asking,
-    progress: Mutex<Progress>,
+    wishes: Mutex<Wishes>,
 }
 
-/// How the caller hears of progress.
-struct Progress {
-    /// Its token, as it wrote it; `None`: it wants none.
+/// What the request that listens wants to hear.
+struct Wishes {
+    /// Its progress token, as it wrote it; `None`: it wants none.
     token: Option<Box<RawValue>>,
     last: f64,
+    /// The mildest log message; `None`: none.
+    level: Option<Level>,
+    /// What it declares, where it is not the request that began the call: the engine knows that one's.
+    lent: Option<Option<Box<RawValue>>>,
 }
 
 impl Level {
@@ -65,8 +69,8 @@ impl StreamEvents {
         level: Option<Level>,
         asks: Asks,
     ) -> Self {
-        let progress = Progress { token: progress_token, last: f64::NEG_INFINITY };
-        Self { sender, level, asks, asking: Asking::default(), progress: Mutex::new(progress) }
+        let wishes = Wishes { token: progress_token, last: f64::NEG_INFINITY, level, lent: None };
+        Self { sender, asks, asking: Asking::default(), wishes: Mutex::new(wishes) }
     }
 
     pub(crate) fn wants_progress(&self) -> bool {
@@ -78,13 +82,28 @@ impl StreamEvents {
         let _ = self.sender.send(Emitted::Message(rpc::notification(method, Some(params)))).await;
     }
 
-    /// Another request listens from now on, under a token of its own.
-    pub(crate) fn lend(&self, progress_token: Option<Box<RawValue>>) {
-        *self.lock() = Progress { token: progress_token, last: f64::NEG_INFINITY };
+    /// Another request listens from now on, with wishes of its own. What the first one did not want, the upstream was not
+    /// asked for and does not say.
+    pub(crate) fn lend(
+        &self,
+        progress_token: Option<Box<RawValue>>,
+        level: Option<Level>,
+        capabilities: Option<Box<RawValue>>,
+    ) {
+        let lent = Some(capabilities);
+        *self.lock() = Wishes { token: progress_token, last: f64::NEG_INFINITY, level, lent };
     }
 
-    fn lock(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Wishes> {
+        self.wishes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the request that listens now may be asked this.
+    fn refuses(&self, method: &str, params: Option<&RawValue>) -> Option<ErrorObject> {
+        let wishes = self.lock();
+        let declared = wishes.lent.as_ref()?;
+        let refused = may_ask(declared.as_deref(), method, params).err()?;
+        Some(ErrorObject::new(code::METHOD_NOT_FOUND, refused))
     }
 
     /// Progress under the caller's own token. What does not rise is dropped: relaying it would break the rule
@@ -109,7 +128,7 @@ impl StreamEvents {
 
     /// A log message at or above the wanted level.
     fn message(&self, params: Option<&RawValue>) -> Option<Vec<u8>> {
-        let wanted = self.level?;
+        let wanted = self.lock().level?;
         let level = Level::parse(&Members::of(params?)?.string("level")?)?;
         (level >= wanted).then(|| rpc::notification("notifications/message", params))
     }
@@ -136,6 +155,9 @@ impl CallEvents for StreamEvents {
         params: Option<Box<RawValue>>,
     ) -> BoxFuture<'a, Result<Box<RawValue>, ErrorObject>> {
         async move {
+            if let Some(refusal) = self.refuses(method, params.as_deref()) {
+                return Err(refusal);
+            }
             let _question = self.asking.begin();
             match &self.asks {
                 Asks::Client(session, replica) => {

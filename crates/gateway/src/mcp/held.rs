@@ -11,7 +11,8 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use mpe_engine::EndpointId;
-use mpe_mcp_protocol::jsonrpc::code;
+use mpe_mcp_protocol::capability::may_ask;
+use mpe_mcp_protocol::jsonrpc::{ErrorObject, code};
 use serde_json::value::RawValue;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -94,15 +95,23 @@ pub(crate) fn lost() -> Refusal {
 }
 
 impl Held {
-    /// Hands the client's answers to the questions they belong to. Returns the call and what was not answered.
-    pub(crate) fn answer(mut self, responses: Option<&RawValue>) -> (Running, Vec<(String, Ask)>, u64) {
+    /// Hands the client's answers to the questions they belong to. Returns the call and what was not answered. What the
+    /// client does not declare any more that it can be asked is refused.
+    pub(crate) fn answer(
+        mut self,
+        responses: Option<&RawValue>,
+        declared: Option<&RawValue>,
+    ) -> (Running, Vec<(String, Ask)>, u64) {
         let responses = responses.and_then(Members::of).unwrap_or_default();
         let mut open = Vec::new();
         for (key, ask) in self.asked.drain(..) {
             match responses.get(&key) {
                 // The upstream may have given up on the question meanwhile.
                 Some(response) => drop(ask.reply.send(Ok(response.to_owned()))),
-                None => open.push((key, ask)),
+                None => match may_ask(declared, &ask.method, ask.params.as_deref()) {
+                    Ok(()) => open.push((key, ask)),
+                    Err(why) => drop(ask.reply.send(Err(ErrorObject::new(code::METHOD_NOT_FOUND, why)))),
+                },
             }
         }
         (self.running, open, self.rounds)

@@ -68,23 +68,30 @@ pub(crate) fn open(inbound: &Inbound) -> http::Response<Body> {
         None => random_name(),
         Some(replica) => format!("{}-{replica}", random_name()),
     };
-    gateway.channels().lock().insert(name.clone(), conversation);
+    gateway.channels().lock().insert(name.clone(), Arc::clone(&conversation));
     // Relative to the stream's own URL, so that it holds behind any prefix.
     let first = Bytes::from(format!("event: endpoint\ndata: messages?session={name}\n\n"));
     let channel =
         Channel { gateway: gateway.clone(), name, messages, _ended: ended.drop_guard(), _place: place };
     let keep_alive = gateway.config().keep_alive;
     let draining = gateway.draining().clone();
-    let rest = futures_util::stream::unfold((channel, draining), move |(mut channel, draining)| async move {
+    // What is under way when we are told to stop is still answered here.
+    let drained = async move {
+        draining.cancelled().await;
+        conversation.drained().await;
+    };
+    let state = (channel, Box::pin(drained));
+    let rest = futures_util::stream::unfold(state, move |(mut channel, mut drained)| async move {
         let next = tokio::select! {
+            biased;
             next = tokio::time::timeout(keep_alive, channel.messages.recv()) => next,
-            () = draining.cancelled() => return None,
+            () = &mut drained => return None,
         };
         let bytes = match next {
             Ok(message) => event(message?.to_vec()),
             Err(_) => Bytes::from_static(KEEP_ALIVE),
         };
-        Some((bytes, (channel, draining)))
+        Some((bytes, (channel, drained)))
     });
     let frames = futures_util::stream::once(std::future::ready(first)).chain(rest);
     let frames = frames.map(|bytes| Ok::<_, std::convert::Infallible>(Frame::data(bytes)));

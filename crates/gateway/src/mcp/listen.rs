@@ -145,7 +145,8 @@ async fn take_up(inbound: &Inbound, token: &Token, event_id: &str) -> http::Resp
     let Some((stream, seen)) = found else { return lost() };
     let Some(place) = gateway.listener_place() else { return full(gateway).into_response(None) };
     let config = gateway.config();
-    let body = replay::read(stream, seen, config.poll_after, config.keep_alive);
+    let draining = gateway.draining().clone();
+    let body = replay::read(stream, seen, config.poll_after, config.keep_alive, draining);
     let mut response = stream_response(guard::with(body, place).boxed_unsync());
     response.extensions_mut().insert(LongLived);
     response

@@ -2,11 +2,12 @@
 //!
 //! The call then runs in a task of its own and writes its events down; whoever reads them, by POST or later by GET with
 //! `Last-Event-ID`, reads from there. What is kept is bounded in bytes over all streams: the oldest that have ended go
-//! first, then the oldest events of the stream that grows.
+//! first, then the oldest events of the stream that grows. What its reader has not read yet is not taken from it: while there is
+//! no room, the call waits for a reader that is there.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use http_body_util::{BodyExt, StreamBody};
 use mpe_mcp_protocol::jsonrpc::Id;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::exchange::{KEEP_ALIVE, Running, Step, refuse};
 use crate::Body;
@@ -50,6 +52,8 @@ pub(crate) struct Resumable {
     pub(crate) poll_after: Option<Duration>,
     /// For how long the call goes on with nobody reading.
     pub(crate) grace: Duration,
+    /// The gateway is about to stop.
+    pub(crate) draining: CancellationToken,
 }
 
 /// One stream's events.
@@ -61,6 +65,10 @@ pub(crate) struct Replay {
     /// Goes up with every event, and when the stream ends.
     moved: watch::Sender<u64>,
     n_readers: watch::Sender<usize>,
+    /// How many events the reader has read.
+    n_read: watch::Sender<u64>,
+    /// Counts readers: an earlier one ends when another begins, since no message may stand on two streams.
+    n_turns: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -101,6 +109,8 @@ impl Replays {
             events: Mutex::default(),
             moved: watch::Sender::default(),
             n_readers: watch::Sender::default(),
+            n_read: watch::Sender::default(),
+            n_turns: AtomicU64::new(0),
         });
         let mut streams = self.lock();
         if streams.len() >= MAX_STREAMS {
@@ -121,9 +131,20 @@ impl Replays {
             freed += more;
         }
         n_bytes -= freed;
-        // Whoever has not read these yet finds a gap, and its stream ends.
         freed += replay.trim(n_bytes.saturating_sub(self.limit));
         self.n_bytes.fetch_sub(freed, Ordering::Relaxed);
+    }
+
+    /// Waits while there is no room and somebody reads who has not read everything yet.
+    async fn room(&self, replay: &Replay) {
+        let mut n_read = replay.n_read.subscribe();
+        let mut n_readers = replay.n_readers.subscribe();
+        while self.n_bytes.load(Ordering::Relaxed) > self.limit && replay.is_being_read() {
+            tokio::select! {
+                _ = n_read.changed() => {}
+                _ = n_readers.changed() => {}
+            }
+        }
     }
 
     /// The stream that an event id names, and how many of its events its reader has seen.
@@ -168,11 +189,19 @@ impl Replay {
         added
     }
 
-    /// Drops the oldest events until so many bytes are free, but never the newest. Returns the bytes that were freed.
+    /// Whether somebody reads and has not read everything yet.
+    fn is_being_read(&self) -> bool {
+        let events = self.lock();
+        *self.n_readers.borrow() > 0 && *self.n_read.borrow() < events.n_gone + events.kept.len() as u64
+    }
+
+    /// Drops the oldest events until so many bytes are free, but never the newest, nor what somebody is about to read. Returns
+    /// the bytes that were freed.
     fn trim(&self, excess: usize) -> usize {
+        let n_read = if *self.n_readers.borrow() > 0 { *self.n_read.borrow() } else { u64::MAX };
         let mut events = self.lock();
         let mut freed = 0;
-        while freed < excess && events.kept.len() > 1 {
+        while freed < excess && events.kept.len() > 1 && events.n_gone < n_read {
             let Some(event) = events.kept.pop_front() else { break };
             events.n_gone += 1;
             events.n_bytes -= event.len();
@@ -226,7 +255,7 @@ pub(crate) fn open(
     if let Some(first) = first {
         resumable.replays.push(&replay, first);
     }
-    let body = read(Arc::clone(&replay), 0, resumable.poll_after, keep_alive);
+    let body = read(Arc::clone(&replay), 0, resumable.poll_after, keep_alive, resumable.draining.clone());
     let (replays, grace) = (Arc::clone(&resumable.replays), resumable.grace);
     // Bounded by the call's own deadline, and by `grace` once nobody reads.
     tokio::spawn(async move {
@@ -244,7 +273,10 @@ pub(crate) fn open(
 async fn run(replays: &Replays, replay: &Replay, mut running: Running, id: &Id) {
     loop {
         match running.step().await {
-            Step::Message(message) => replays.push(replay, message),
+            Step::Message(message) => {
+                replays.push(replay, message);
+                replays.room(replay).await;
+            }
             // Legacy clients are asked on the stream; there is no next request that could answer.
             Step::Ask(ask) => refuse(ask),
             Step::Done(answer) => return replays.push(replay, answer.message(Some(id))),
@@ -256,7 +288,11 @@ async fn run(replays: &Replays, replay: &Replay, mut running: Running, id: &Id) 
 struct Reader {
     replay: Arc<Replay>,
     seen: u64,
+    /// Its place among the readers.
+    turn: u64,
     moved: watch::Receiver<u64>,
+    /// While the gateway drains, there is nobody to come back to.
+    draining: CancellationToken,
 }
 
 impl Drop for Reader {
@@ -272,13 +308,18 @@ pub(crate) fn read(
     seen: u64,
     poll_after: Option<Duration>,
     keep_alive: Duration,
+    draining: CancellationToken,
 ) -> Body {
+    replay.n_read.send_replace(seen);
     replay.n_readers.send_modify(|n| *n += 1);
+    let turn = replay.n_turns.fetch_add(1, Ordering::AcqRel) + 1;
+    // Wakes the reader before, which finds that its turn is over.
+    replay.moved.send_modify(|_| {});
     let moved = replay.moved.subscribe();
     // Primes the client: with an id, and without data (2025-11-25, transports).
     let primer = Bytes::from(format!("id: {seen}:{}\nretry: {RETRY}\ndata:\n\n", replay.name));
     let until = poll_after.map(|after| Instant::now() + after);
-    let reader = Reader { replay, seen, moved };
+    let reader = Reader { replay, seen, turn, moved, draining };
     let events = futures_util::stream::unfold(reader, move |mut reader| async move {
         reader.next(until, keep_alive).await.map(|event| (event, reader))
     });
@@ -291,19 +332,29 @@ impl Reader {
     async fn next(&mut self, until: Option<Instant>, keep_alive: Duration) -> Option<Bytes> {
         let quiet = Instant::now() + keep_alive;
         loop {
+            if self.replay.n_turns.load(Ordering::Acquire) != self.turn {
+                return None;
+            }
             match self.replay.after(self.seen) {
                 Found::Event(event) => {
                     self.seen += 1;
+                    self.replay.n_read.send_replace(self.seen);
                     return Some(event);
                 }
                 Found::End => return None,
                 Found::NothingYet => {}
             }
+            let until = until.filter(|_| !self.draining.is_cancelled());
             let next = until.map_or(quiet, |until| until.min(quiet));
             match tokio::time::timeout_at(next, self.moved.changed()).await {
                 // The sender is part of what we read.
                 Ok(_) => {}
-                Err(_) if until.is_some_and(|until| until <= Instant::now()) => return None,
+                Err(_) if until.is_some_and(|until| until <= Instant::now()) => {
+                    match self.draining.is_cancelled() {
+                        true => {}
+                        false => return None,
+                    }
+                }
                 Err(_) => return Some(Bytes::from_static(KEEP_ALIVE)),
             }
         }
@@ -316,6 +367,7 @@ mod tests {
     use std::time::Duration;
 
     use http_body_util::BodyExt;
+    use tokio_util::sync::CancellationToken;
 
     use super::{Replays, Resumable, read};
 
@@ -326,6 +378,7 @@ mod tests {
             replica: None,
             poll_after: None,
             grace: Duration::from_secs(60),
+            draining: CancellationToken::new(),
         }
     }
 
@@ -341,14 +394,73 @@ mod tests {
             resumable.replays.push(&replay, format!("{{\"n\":{n}}}").into_bytes());
         }
         replay.end();
-        let all = text(read(Arc::clone(&replay), 0, None, Duration::from_secs(15))).await;
+        let all =
+            text(read(Arc::clone(&replay), 0, None, Duration::from_secs(15), CancellationToken::new())).await;
         assert!(all.starts_with("id: 0:") && all.contains("retry: 500\ndata:\n\n"), "{all}");
         assert_eq!(all.matches("event: message").count(), 3);
         let second = all.lines().filter_map(|line| line.strip_prefix("id: ")).nth(2).unwrap();
         assert!(resumable.replays.find("another session", second).is_none());
         let (found, seen) = resumable.replays.find("s", second).unwrap();
-        let rest = text(read(found, seen, None, Duration::from_secs(15))).await;
+        let rest = text(read(found, seen, None, Duration::from_secs(15), CancellationToken::new())).await;
         assert!(rest.contains("{\"n\":3}") && !rest.contains("{\"n\":2}"), "{rest}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_reads_gets_everything_however_little_is_kept() {
+        let resumable = resumable(600);
+        // Somebody else's events take all the room.
+        let other = resumable.replays.begin(&resumable).unwrap();
+        resumable.replays.push(&other, vec![b'1'; 700]);
+        let replay = resumable.replays.begin(&resumable).unwrap();
+        let body = read(Arc::clone(&replay), 0, None, Duration::from_secs(15), CancellationToken::new());
+        let say = async {
+            for n in 1..=100 {
+                resumable.replays.push(&replay, format!("{{\"n\":{n}}}").into_bytes());
+                resumable.replays.room(&replay).await;
+            }
+            replay.end();
+        };
+        let (all, ()) = tokio::join!(text(body), say);
+        assert_eq!(all.matches("event: message").count(), 100);
+        let n_bytes = replay.lock().n_bytes;
+        assert!(n_bytes < 600, "what was read is given back: {n_bytes}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_ends_when_another_takes_over() {
+        let resumable = resumable(1 << 20);
+        let replay = resumable.replays.begin(&resumable).unwrap();
+        let first = read(Arc::clone(&replay), 0, None, Duration::from_secs(15), CancellationToken::new());
+        let say = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let second =
+                read(Arc::clone(&replay), 0, None, Duration::from_secs(15), CancellationToken::new());
+            resumable.replays.push(&replay, b"{}".to_vec());
+            replay.end();
+            text(second).await
+        };
+        let (first, second) = tokio::join!(text(first), say);
+        assert_eq!(
+            (first.matches("event: message").count(), second.matches("event: message").count()),
+            (0, 1)
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_sent_away_to_come_back_while_the_gateway_stops() {
+        let resumable = resumable(1 << 20);
+        let replay = resumable.replays.begin(&resumable).unwrap();
+        let draining = CancellationToken::new();
+        let after = Some(Duration::from_secs(1));
+        let body = read(Arc::clone(&replay), 0, after, Duration::from_secs(15), draining.clone());
+        let say = async {
+            draining.cancel();
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            resumable.replays.push(&replay, b"{}".to_vec());
+            replay.end();
+        };
+        let (all, ()) = tokio::join!(text(body), say);
+        assert_eq!(all.matches("event: message").count(), 1, "{all}");
     }
 
     #[tokio::test(start_paused = true)]
@@ -364,7 +476,7 @@ mod tests {
         let n_bytes: usize = resumable.replays.lock().iter().map(|stream| stream.lock().n_bytes).sum();
         assert!(n_bytes <= 600, "{n_bytes}");
         assert_eq!(resumable.replays.lock().len(), 1, "what has ended goes first");
-        let body = text(read(replay, 0, None, Duration::from_secs(15))).await;
+        let body = text(read(replay, 0, None, Duration::from_secs(15), CancellationToken::new())).await;
         assert_eq!(body.matches("event: message").count(), 0, "{body}");
     }
 }

@@ -132,6 +132,11 @@ impl Upstream for Scripted {
                 }
                 "resources/read" => Ok(read(&request)),
                 "prompts/get" | "completion/complete" => {
+                    let params = request.params.as_ref().unwrap().get();
+                    let says = serde_json::from_str::<Value>(params).unwrap()["says"].clone();
+                    if says.is_object() {
+                        return Ok(ok(&says.to_string()));
+                    }
                     Ok(ok(&format!(r#"{{"echo":{}}}"#, request.params.as_ref().unwrap().get())))
                 }
                 other => Ok(rejected(-32601, other)),

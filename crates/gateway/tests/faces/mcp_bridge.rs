@@ -171,6 +171,33 @@ async fn nobody_is_asked_for_what_he_did_not_declare() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn only_calls_prompts_and_reads_may_ask() {
+    let fixture = Fixture::new().await;
+    let says = json!({"resultType": "input_required", "inputRequests": {"k": {"method": "roots/list"}}});
+    let declared = json!({"io.modelcontextprotocol/clientCapabilities": {"roots": {}}});
+    let completion = json!({
+        "ref": {"type": "ref/prompt", "name": "greet"}, "argument": {"name": "who", "value": "y"},
+        "says": says, "_meta": declared,
+    });
+    let answer = fixture.modern("completion/complete", completion).await.json();
+    assert_eq!(answer["error"]["code"], -32603, "{answer}");
+    let prompt = json!({"name": "greet", "says": says, "_meta": declared});
+    let answer = fixture.modern("prompts/get", prompt).await.json();
+    assert_eq!(answer["result"]["resultType"], "input_required", "{answer}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_held_call_asks_and_tells_what_the_retry_wants() {
+    let fixture = Fixture::new().await;
+    let first = fixture.modern("tools/call", ask(json!({}))).await.json()["result"].clone();
+    // It declares nothing any more, so what is open cannot be asked again: the upstream is told.
+    let mut retry = ask(json!({"requestState": first["requestState"], "inputResponses": {"other": {}}}));
+    retry["_meta"] = json!({"io.modelcontextprotocol/clientCapabilities": {}});
+    let second = fixture.modern("tools/call", retry).await.json();
+    assert_eq!(second["result"]["content"][0]["text"], "refused -32601", "{second}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_result_of_a_type_that_nobody_declared_is_no_answer() {
     let fixture = Fixture::new().await;
     for kind in ["task", "weird"] {

@@ -101,6 +101,53 @@ async fn a_cancelled_request_is_not_answered_and_others_go_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_modern_request_is_cancelled_after_a_legacy_handshake_too() {
+    let fixture = Fixture::new().await;
+    let mut pipe = Pipe::open(&fixture);
+    pipe.ask("initialize", json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {}}))
+        .await;
+    let hang = modern(json!({"name": "hang", "arguments": {}}));
+    pipe.say(&json!({"jsonrpc": "2.0", "id": "h", "method": "tools/call", "params": hang}).to_string()).await;
+    while fixture.upstream.calls().is_empty() {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    pipe.say(r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"h"}}"#).await;
+    assert_eq!(pipe.ask("tools/call", json!({"name": "plain", "arguments": {}})).await["id"], 1);
+    // Longer than the call could have taken.
+    tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    assert_eq!(pipe.ask("ping", json!({})).await["result"], json!({}), "nothing more was said of it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_array_keeps_nothing_else_waiting() {
+    let mut pipe = Pipe::open(&Fixture::new().await);
+    pipe.ask("initialize", json!({"protocolVersion": "2025-03-26", "capabilities": {}, "clientInfo": {}}))
+        .await;
+    pipe.say(r#"[{"jsonrpc":"2.0","id":"a","method":"tools/call","params":{"name":"slow","arguments":{}}}]"#)
+        .await;
+    let begun = tokio::time::Instant::now();
+    assert_eq!(pipe.ask("ping", json!({})).await["result"], json!({}));
+    assert!(begun.elapsed().as_secs() < 1);
+    assert_eq!(pipe.hear().await[0]["id"], "a");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_that_is_full_of_requests_still_reads_cancels() {
+    let fixture = Fixture::new().await;
+    let mut pipe = Pipe::open(&fixture);
+    let hang = modern(json!({"name": "hang", "arguments": {}}));
+    for n in 0..256 {
+        pipe.say(&json!({"jsonrpc": "2.0", "id": n, "method": "tools/call", "params": hang}).to_string())
+            .await;
+    }
+    let refused = pipe.ask("tools/list", modern(json!({}))).await;
+    assert_eq!((&refused["id"], &refused["error"]["code"]), (&json!(1), &json!(-32603)), "{refused}");
+    pipe.say(r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":7}}"#).await;
+    tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    assert!(pipe.ask("tools/list", modern(json!({}))).await["result"].is_object());
+}
+
+#[tokio::test(start_paused = true)]
 async fn lines_that_are_no_messages_get_an_error_and_end_nothing() {
     let fixture = Fixture::with(|config| config.max_body_bytes = 1000).await;
     let mut pipe = Pipe::open(&fixture);

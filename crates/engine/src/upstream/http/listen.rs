@@ -64,12 +64,15 @@ pub(super) async fn watch_resources(inner: &Arc<Inner>, uris: Vec<String>, deadl
     let uris: BTreeSet<String> = uris.into_iter().take(MAX_SUBSCRIPTIONS).collect();
     let mut armed = inner.listening.armed.subscribe();
     let mut wanted = 0;
-    inner.listening.wanted.send_modify(|(number, current)| {
-        if *current != uris {
+    // Nobody is told of a change that is none: the stream would be opened anew for it.
+    inner.listening.wanted.send_if_modified(|(number, current)| {
+        let is_change = *current != uris;
+        if is_change {
             *number += 1;
             *current = uris;
         }
         wanted = *number;
+        is_change
     });
     let served = timeout_at(deadline, armed.wait_for(|(number, _)| *number >= wanted)).await;
     match served {
