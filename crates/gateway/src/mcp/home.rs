@@ -36,10 +36,22 @@ pub(crate) async fn answer(
     inbound: &Inbound,
     home: Option<&str>,
 ) -> Option<Result<http::Response<Body>, BoxError>> {
+    let whole = inbound.parts.extensions.get::<Whole>().map(|whole| whole.0.clone()).unwrap_or_default();
+    answer_to(inbound, home, whole).await
+}
+
+/// As [`answer`], for one message of the request.
+///
+/// # Errors
+/// As [`answer`].
+pub(crate) async fn answer_to(
+    inbound: &Inbound,
+    home: Option<&str>,
+    message: Bytes,
+) -> Option<Result<http::Response<Body>, BoxError>> {
     let replicas = others(inbound)?;
     let home = home.filter(|home| *home != replicas.name)?;
-    let body = inbound.parts.extensions.get::<Whole>().map(|whole| whole.0.clone()).unwrap_or_default();
-    Some(replicas.ask(home, inbound, body).await)
+    Some(replicas.ask(home, inbound, message).await)
 }
 
 /// As [`answer`], for a stream that only listens: it takes a place for listeners here, too.

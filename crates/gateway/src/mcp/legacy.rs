@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use http_body_util::BodyExt;
 use mpe_mcp_protocol::header::{MCP_PROTOCOL_VERSION, MCP_SESSION_ID};
-use mpe_mcp_protocol::jsonrpc::{Message, Notification, Request, Response, code};
+use mpe_mcp_protocol::jsonrpc::{Id, Message, Notification, Request, Response, code};
 use mpe_mcp_protocol::version::{Era, ProtocolVersion};
 
 use super::call::{self, Caller, Operation};
@@ -130,8 +130,7 @@ pub(crate) async fn request(mut inbound: Inbound, request: Request) -> http::Res
 }
 
 async fn answer(inbound: &Inbound, scope: &Scope, request: Request) -> http::Response<Body> {
-    // What is subscribed to is heard on the session's listening stream, which is at its home.
-    if matches!(request.method.as_str(), "resources/subscribe" | "resources/unsubscribe") {
+    if concerns_the_stream(&request) {
         let home = scope.token.as_ref().and_then(|token| token.home.as_deref());
         if let Some(answer) = home::answer(inbound, home).await {
             return answer.unwrap_or_else(|error| {
@@ -324,7 +323,7 @@ pub(crate) async fn batch(inbound: Inbound, bytes: &Bytes) -> http::Response<Bod
             Ok(Message::Request(request)) if request.method == "initialize" => {
                 return refuse("initialize does not stand in an array");
             }
-            Ok(Message::Request(request)) => requests.push(answer_in_batch(&inbound, &scope, request)),
+            Ok(Message::Request(request)) => requests.push(answer_in_batch(&inbound, &scope, request, text)),
             Ok(Message::Notification(notification)) => hear(&inbound, &scope, &notification, &text).await,
             Ok(Message::Response(response)) => take(&inbound, &scope, response, &text).await,
             Err(error) => return refuse(&error.message),
@@ -340,10 +339,31 @@ pub(crate) async fn batch(inbound: Inbound, bytes: &Bytes) -> http::Response<Bod
     body::response(StatusCode::OK, "application/json", body)
 }
 
-async fn answer_in_batch(inbound: &Inbound, scope: &Scope, request: Request) -> Vec<u8> {
+async fn answer_in_batch(inbound: &Inbound, scope: &Scope, request: Request, message: Bytes) -> Vec<u8> {
     let id = request.id.clone();
-    let response = match prepare(inbound, scope, &request) {
-        Ok(Prepared::Answer(answer)) => return answer.message(Some(&id)),
+    let elsewhere = match concerns_the_stream(&request) {
+        true => {
+            let home = scope.token.as_ref().and_then(|token| token.home.as_deref());
+            home::answer_to(inbound, home, message.clone()).await
+        }
+        false => None,
+    };
+    let prepared = match elsewhere {
+        None => prepare(inbound, scope, &request),
+        Some(Ok(response)) => return collected(response, &id).await,
+        Some(Err(error)) => {
+            tracing::debug!(%error, "a session's replica cannot be reached; its client begins anew");
+            Err(unknown_session())
+        }
+    };
+    let response = match prepared {
+        Ok(Prepared::Answer(answer)) => {
+            // As outside of an array: the session's next call may run at any replica.
+            if request.method == "logging/setLevel" {
+                home::tell_all(inbound, &message).await;
+            }
+            return answer.message(Some(&id));
+        }
         Ok(Prepared::Call(mut caller, operation)) => {
             // The answers of an array come together in one body, so nothing in it can be asked back on a stream.
             caller.stream = false;
@@ -351,13 +371,22 @@ async fn answer_in_batch(inbound: &Inbound, scope: &Scope, request: Request) -> 
         }
         Err(refusal) => return Answer::from(refusal).message(Some(&id)),
     };
+    collected(response, &id).await
+}
+
+async fn collected(response: http::Response<Body>, id: &Id) -> Vec<u8> {
     match response.into_body().collect().await {
         Ok(collected) => collected.to_bytes().to_vec(),
         Err(error) => {
             let message = format!("the answer broke off: {error}");
-            Answer::from(Refusal::new(code::INTERNAL_ERROR, message)).message(Some(&id))
+            Answer::from(Refusal::new(code::INTERNAL_ERROR, message)).message(Some(id))
         }
     }
+}
+
+/// Whether a request is about the session's listening stream, which is at its home.
+fn concerns_the_stream(request: &Request) -> bool {
+    matches!(request.method.as_str(), "resources/subscribe" | "resources/unsubscribe")
 }
 
 /// Answers DELETE. What ended has to stay ended, and a sealed token cannot be taken back: so sessions are ended by

@@ -178,3 +178,20 @@ async fn http_sse_answers_on_the_stream_it_opened() {
     drop(stream);
     assert_eq!(fixture.post(&path, call).await.status, 404);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_waits_for_what_is_under_way_on_a_stream_of_http_sse() {
+    let fixture = Fixture::new().await;
+    let open = http::Request::get("/sse").header("accept", "text/event-stream").body(body("")).unwrap();
+    let mut stream = fixture.gateway.handle(open).await.into_body();
+    let path = format!("/{}", next_event(&mut stream).await.as_str().unwrap());
+    let call = r#"{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"slow","arguments":{}}}"#;
+    fixture.post(&path, call).await;
+    while fixture.upstream.calls().is_empty() {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    fixture.gateway.begin_drain();
+    assert_eq!(next_event(&mut stream).await["result"]["content"][0]["text"], "at last");
+    let end = http_body_util::BodyExt::frame(&mut stream).await;
+    assert!(end.is_none(), "and then it ends");
+}

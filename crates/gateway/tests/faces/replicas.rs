@@ -132,6 +132,23 @@ async fn a_log_level_holds_at_every_replica() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_stands_in_an_array_holds_at_every_replica_too() {
+    let pair = pair().await;
+    let session = pair.one.initialize("2025-03-26", json!({})).await;
+    let mut stream = pair.other.gateway.handle(get(&session)).await.into_body();
+    let array = r#"[{"jsonrpc":"2.0","id":1,"method":"logging/setLevel","params":{"level":"info"}},{"jsonrpc":"2.0","id":2,"method":"resources/subscribe","params":{"uri":"test://a"}}]"#;
+    let answer = pair.other.legacy_post(Some(&session), array).await;
+    assert_eq!(answer.json()[1], json!({"jsonrpc": "2.0", "id": 2, "result": {}}), "{}", answer.body);
+    // The stream arms what is subscribed to while it is read.
+    let _ = tokio::time::timeout(Duration::from_secs(1), next_event(&mut stream)).await;
+    assert_eq!(pair.one.upstream.watched(), ["test://a"]);
+    for fixture in [&pair.one, &pair.other] {
+        let answer = fixture.legacy(Some(&session), "tools/call", json!({"name": "progress"})).await;
+        assert_eq!(answer.body.matches("notifications/message").count(), 3, "{}", answer.body);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_cancel_finds_its_call_wherever_it_runs() {
     let pair = pair().await;
     let session = pair.one.initialize("2025-11-25", json!({})).await;
