@@ -130,6 +130,14 @@ impl Gateway {
         &self.inner.engine
     }
 
+    /// What is wrong with the mapped paths of a tenant, each in a sentence: no such tool, no such argument, a response that is no
+    /// schema, a path that is taken. Those are left out. Empty for no such tenant.
+    pub fn mapping_problems(&self, endpoint: &EndpointId) -> Vec<String> {
+        let view = self.inner.engine.snapshot(endpoint).as_deref().and_then(view_of);
+        let problems = view.iter().flat_map(|view| &view.operations.problems);
+        problems.map(ToString::to_string).collect()
+    }
+
     /// Changes how the tenants look: titles, versions and servers of their documents, and the mapped paths. A tenant without an entry
     /// looks as the default one. Requests that have begun see what they began with.
     pub fn show(&self, endpoints: HashMap<EndpointId, EndpointView>) {

@@ -11,6 +11,7 @@ use super::{output, source};
 pub(crate) async fn run(args: CheckArgs, log: &LogArgs) -> Result<Exit, Failure> {
     let engine = source::start(&args.source, log).await?;
     let mut is_reachable = true;
+    let mut is_sound = true;
     let mut lines = Vec::new();
     let mut endpoints = serde_json::Map::new();
     for id in engine.engine().endpoints() {
@@ -31,7 +32,10 @@ pub(crate) async fn run(args: CheckArgs, log: &LogArgs) -> Result<Exit, Failure>
                 collision.resolved.join(", ")
             )
         }));
-        endpoints.insert(id.to_string(), report(catalogue, &sources));
+        let problems = engine.gateway().mapping_problems(&id);
+        is_sound &= problems.is_empty();
+        lines.extend(problems.iter().map(|problem| format!("  mapping left out: {problem}")));
+        endpoints.insert(id.to_string(), report(catalogue, &sources, &problems));
     }
     engine.close().await;
     if args.json {
@@ -39,7 +43,12 @@ pub(crate) async fn run(args: CheckArgs, log: &LogArgs) -> Result<Exit, Failure>
     } else {
         output::result(&lines.join("\n"))?;
     }
-    Ok(if is_reachable { Exit::Done } else { Exit::Unreachable })
+    Ok(match (is_reachable, is_sound) {
+        // What is missing may be a server's that is down.
+        (false, _) => Exit::Unreachable,
+        (true, false) => Exit::Config,
+        (true, true) => Exit::Done,
+    })
 }
 
 fn describe(status: &UpstreamStatus) -> Vec<String> {
@@ -85,7 +94,7 @@ fn report_source(status: &SourceStatus) -> Value {
     json!({ "name": status.name, "state": state, "error": error, "servers": status.servers, "left_out": left_out })
 }
 
-fn report(catalogue: &Catalogue, sources: &[SourceStatus]) -> Value {
+fn report(catalogue: &Catalogue, sources: &[SourceStatus], problems: &[String]) -> Value {
     let servers: serde_json::Map<String, Value> = catalogue
         .upstreams()
         .iter()
@@ -113,6 +122,9 @@ fn report(catalogue: &Catalogue, sources: &[SourceStatus]) -> Value {
         .collect();
     let mut report =
         json!({ "revision": catalogue.revision(), "tools": catalogue.tools().len(), "servers": servers });
+    if !problems.is_empty() {
+        report["mappings_left_out"] = problems.into();
+    }
     if !sources.is_empty() {
         report["sources"] = sources.iter().map(report_source).collect();
     }

@@ -98,6 +98,18 @@ fn an_invalid_path_template_is_a_problem_of_the_configuration() {
 }
 
 #[test]
+fn a_mapping_that_leads_nowhere_is_named_and_exits_with_3() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("proxy.json");
+    std::fs::write(&file, r#"{"response_mappings": {"/nobody/{x}": {}}}"#).unwrap();
+    let (code, out, err) = run(&["check", "--config", file.to_str().unwrap()], "");
+    assert_eq!(code, 3, "{out}{err}");
+    assert!(out.contains("mapping left out: /nobody/{x}: "), "{out}");
+    let (code, out, _) = run(&["check", "--json", "--config", file.to_str().unwrap()], "");
+    assert_eq!((code, out.contains("mappings_left_out")), (3, true), "{out}");
+}
+
+#[test]
 fn a_server_that_does_not_answer_exits_with_4_and_is_named() {
     // Port 9 (discard) of the loopback address: nobody listens there.
     let (code, out, err) = run(&["tools", "--url", "http://127.0.0.1:9/mcp", "--wait", "5s"], "");
