@@ -28,7 +28,9 @@ const OTHERS: RGBColor = RGBColor(160, 160, 160);
 /// The folder cannot be written to.
 pub fn draw(rows: &[Row], folder: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-    let is_measured = |row: &&Row| row.cpu_us_per_req > 0.0 && row.rps > 0.0;
+    // A request of scenario D is a batch of up to 500 calls, beside which no other bar could be seen.
+    let is_measured =
+        |row: &&Row| row.cpu_us_per_req > 0.0 && row.rps > 0.0 && !row.scenario.starts_with('D');
     let cpu: Vec<Bar> = rows.iter().filter(is_measured).map(|row| bar(row, row.cpu_us_per_req)).collect();
     chart(&folder.join("cpu.svg"), "CPU per request, µs", &cpu)?;
     let latency: Vec<Bar> = rows.iter().filter(is_measured).map(|row| bar(row, row.p50_ms)).collect();
