@@ -98,6 +98,7 @@ struct Look {
 }
 
 /// What a look has found.
+#[derive(Clone)]
 struct Seen {
     handle: Weak<Handle>,
     at: Instant,
@@ -307,12 +308,15 @@ impl Variant {
 
     /// What each server brings into the catalogue of this set; `None`: the same as into everybody's.
     fn shares(&self, view: &View, checkers: Option<&dyn CheckerFactory>) -> Option<Vec<Share>> {
-        let looks = lock(&self.looks);
+        let looks: HashMap<UpstreamKey, Seen> = {
+            let looks = lock(&self.looks);
+            looks.iter().filter_map(|(key, look)| Some((key.clone(), look.seen.clone()?))).collect()
+        };
         let mut is_own = false;
         let is_alone = view.roster.transparent().is_some();
         let mut share = |handle: &Arc<Handle>| {
             let mut share = handle.share();
-            let seen = looks.get(&handle.config.key).and_then(|look| look.seen.as_ref());
+            let seen = looks.get(&handle.config.key);
             let seen = seen.filter(|_| handle.may_vary(is_alone));
             if let Some(listing) = seen.and_then(|seen| seen.listing_for(handle, checkers)) {
                 share.listing = Some(listing);
@@ -390,9 +394,13 @@ impl Variant {
             Err(reason) => Err(reason),
         };
         let is_failed = read.is_err();
+        let seen = lock(&self.looks).entry(handle.config.key.clone()).or_default().seen.clone();
+        let ours = Arc::clone(handle);
+        // Of a server whose configuration has changed, what it listed is read anew: not here, and not under the lock.
+        let before = tokio::task::spawn_blocking(move || seen?.listing_for(&ours, checkers.as_deref()));
+        let before = before.await.unwrap_or_default();
         let mut looks = lock(&self.looks);
         let look = looks.entry(handle.config.key.clone()).or_default();
-        let before = look.seen.take().and_then(|seen| seen.listing_for(handle, checkers.as_deref()));
         let listing = match read {
             Ok(listing) => listing,
             Err(reason) => {

@@ -98,8 +98,14 @@ pub(crate) fn coerce_variable(
         let pieces: Vec<String> = text.split(',').map(decoded).collect();
         let (pairs, rest) = pieces.as_chunks::<2>();
         if rest.is_empty() && !pairs.is_empty() {
-            let members = pairs.iter().map(|[name, value]| (name.clone(), Text::Values(vec![value.clone()])));
-            return from_members(reader, schema, &members.collect(), at);
+            let mut members = IndexMap::new();
+            for [name, value] in pairs {
+                if members.insert(name.clone(), Text::Values(vec![value.clone()])).is_some() {
+                    let here = format!("{at}/{}", escape(name));
+                    return Err(vec![SchemaViolation::new(here, "stands there twice; send it once")]);
+                }
+            }
+            return from_members(reader, schema, &members, at);
         }
     }
     from_values(reader, schema, &[whole], at)

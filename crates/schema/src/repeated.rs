@@ -9,13 +9,16 @@ use serde_json::value::RawValue;
 use crate::SchemaViolation;
 use crate::local::escape;
 
-/// The first member of `json`, at any depth, that its object names twice.
+/// The first member of `json`, at any depth, that its object names twice; or that it cannot be read, and so nobody knows.
 pub fn repeated_member(json: &RawValue) -> Option<SchemaViolation> {
     let mut scan = Scan::default();
     let mut reader = serde_json::Deserializer::from_str(json.get());
-    // What is no JSON, or too deep, is for others to refuse.
-    let _ = Values(&mut scan).deserialize(&mut reader);
-    scan.found.map(|pointer| SchemaViolation::new(pointer, "stands there twice; send it once"))
+    let read = Values(&mut scan).deserialize(&mut reader);
+    match (scan.found, read) {
+        (Some(pointer), _) => Some(SchemaViolation::new(pointer, "stands there twice; send it once")),
+        (None, Err(error)) => Some(SchemaViolation::new("", format!("cannot be read: {error}"))),
+        (None, Ok(())) => None,
+    }
 }
 
 #[derive(Default)]
@@ -139,6 +142,8 @@ mod tests {
         assert_eq!(found(r#"{"a":1,"\u0061":1}"#).as_deref(), Some("/a"));
         assert_eq!(found(r#"{"x":[0,{"y/z":{"a":null,"b":1e9,"a":"t"}}]}"#).as_deref(), Some("/x/1/y~1z/a"));
         assert_eq!(found("[1,true,-1,\"t\"]"), None);
+        // Beyond a number that nobody can read it stops.
+        assert_eq!(found(r#"{"n":1e999,"a":1,"a":2}"#).as_deref(), Some(""));
     }
 
     #[test]

@@ -406,3 +406,14 @@ fn alternatives_are_distinct_by_what_they_are_turned_back_to() {
         lowered.report
     );
 }
+
+#[test]
+fn a_value_that_is_listed_over_and_over_is_said_once() {
+    for value in [json!(1), json!(""), json!("a")] {
+        let mut values = vec![value.clone(); 64];
+        values.push(json!(2));
+        let lowered = lowered(&object_of(&json!({"enum": values})), Vendor::Gemini);
+        let listed = parameters(&lowered.array, Vendor::Gemini)["properties"]["v"]["enum"].clone();
+        assert_eq!(listed.as_array().unwrap().len(), 2, "{listed}");
+    }
+}

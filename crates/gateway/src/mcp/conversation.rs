@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header;
@@ -24,6 +25,9 @@ use crate::{Gateway, body};
 
 /// Requests of one channel that are worked on at a time; more are refused, so that answers and cancels are always read.
 const MAX_AT_ONCE: usize = 256;
+
+/// How often a channel that is to end looks whether anything is under way.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// Bytes of one message out of an upstream, at most; the transport's own limit is below it.
 const MAX_EVENT: usize = 256 << 20;
@@ -120,10 +124,12 @@ impl Conversation {
         });
     }
 
-    /// Waits until nothing is under way any more.
+    /// Waits until nothing is under way any more. Places are only looked at: whoever took them would keep them from requests
+    /// that still come.
     pub(crate) async fn drained(&self) {
-        let all = u32::try_from(MAX_AT_ONCE).unwrap_or(u32::MAX);
-        drop(self.places.acquire_many(all).await);
+        while self.places.available_permits() < MAX_AT_ONCE {
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// One request of the MCP face, its answer put on the channel.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use http::StatusCode;
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
@@ -80,12 +80,13 @@ pub(crate) fn open(inbound: &Inbound) -> http::Response<Body> {
         draining.cancelled().await;
         conversation.drained().await;
     };
-    let state = (channel, Box::pin(drained));
+    let state = (channel, drained.boxed().shared());
     let rest = futures_util::stream::unfold(state, move |(mut channel, mut drained)| async move {
         let next = tokio::select! {
             biased;
             next = tokio::time::timeout(keep_alive, channel.messages.recv()) => next,
-            () = &mut drained => return None,
+            // What was said just now is still there.
+            () = &mut drained => Ok(channel.messages.try_recv().ok()),
         };
         let bytes = match next {
             Ok(message) => event(message?.to_vec()),

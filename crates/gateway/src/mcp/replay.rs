@@ -198,8 +198,8 @@ impl Replay {
     /// Drops the oldest events until so many bytes are free, but never the newest, nor what somebody is about to read. Returns
     /// the bytes that were freed.
     fn trim(&self, excess: usize) -> usize {
-        let n_read = if *self.n_readers.borrow() > 0 { *self.n_read.borrow() } else { u64::MAX };
         let mut events = self.lock();
+        let n_read = if *self.n_readers.borrow() > 0 { *self.n_read.borrow() } else { u64::MAX };
         let mut freed = 0;
         while freed < excess && events.kept.len() > 1 && events.n_gone < n_read {
             let Some(event) = events.kept.pop_front() else { break };
@@ -215,13 +215,19 @@ impl Replay {
         self.moved.send_modify(|n| *n += 1);
     }
 
-    /// What comes after the first `seen` events.
-    fn after(&self, seen: u64) -> Found {
+    /// What comes after the first `seen` events, for the reader whose turn it is; it counts as read then.
+    fn after(&self, seen: u64, turn: u64) -> Found {
         let events = self.lock();
+        if self.n_turns.load(Ordering::Acquire) != turn {
+            return Found::End;
+        }
         let at = seen.checked_sub(events.n_gone).and_then(|at| usize::try_from(at).ok());
         match at.map(|at| events.kept.get(at)) {
             None => Found::End,
-            Some(Some(event)) => Found::Event(event.clone()),
+            Some(Some(event)) => {
+                self.n_read.send_replace(seen + 1);
+                Found::Event(event.clone())
+            }
             Some(None) if events.is_ended => Found::End,
             Some(None) => Found::NothingYet,
         }
@@ -310,9 +316,13 @@ pub(crate) fn read(
     keep_alive: Duration,
     draining: CancellationToken,
 ) -> Body {
-    replay.n_read.send_replace(seen);
-    replay.n_readers.send_modify(|n| *n += 1);
-    let turn = replay.n_turns.fetch_add(1, Ordering::AcqRel) + 1;
+    let turn = {
+        // Together, so that the reader before cannot say any more what it has read.
+        let _events = replay.lock();
+        replay.n_read.send_replace(seen);
+        replay.n_readers.send_modify(|n| *n += 1);
+        replay.n_turns.fetch_add(1, Ordering::AcqRel) + 1
+    };
     // Wakes the reader before, which finds that its turn is over.
     replay.moved.send_modify(|_| {});
     let moved = replay.moved.subscribe();
@@ -332,13 +342,9 @@ impl Reader {
     async fn next(&mut self, until: Option<Instant>, keep_alive: Duration) -> Option<Bytes> {
         let quiet = Instant::now() + keep_alive;
         loop {
-            if self.replay.n_turns.load(Ordering::Acquire) != self.turn {
-                return None;
-            }
-            match self.replay.after(self.seen) {
+            match self.replay.after(self.seen, self.turn) {
                 Found::Event(event) => {
                     self.seen += 1;
-                    self.replay.n_read.send_replace(self.seen);
                     return Some(event);
                 }
                 Found::End => return None,

@@ -169,12 +169,23 @@ enum Source {
 }
 
 impl Round {
-    /// `None`: the server announces nothing.
+    /// `None`: the server announces nothing. Whoever waits for it is told what it agreed to.
     async fn open(
         inner: &Arc<Inner>,
         wanted: &(u64, BTreeSet<String>),
         broke_at: Option<BreakPoint>,
     ) -> Result<Option<Self>, UpstreamError> {
+        let (round, armed) = Self::attempt(inner, wanted, broke_at).await?;
+        inner.listening.armed.send_replace((wanted.0, armed));
+        Ok(round)
+    }
+
+    /// As [`open`](Self::open), and what was agreed to.
+    async fn attempt(
+        inner: &Arc<Inner>,
+        wanted: &(u64, BTreeSet<String>),
+        broke_at: Option<BreakPoint>,
+    ) -> Result<(Option<Self>, Vec<String>), UpstreamError> {
         let deadline = Instant::now() + STEP_TIMEOUT;
         let found = inner.found(deadline).await?;
         let opened = match found.version.era() {
@@ -185,12 +196,10 @@ impl Round {
             Era::Modern => Self::open_modern(inner, &found, &wanted.1, deadline).await?,
             Era::Legacy => Self::open_legacy(inner, &found, &wanted.1, broke_at, deadline).await?,
         };
-        let (round, armed) = match opened {
+        Ok(match opened {
             Some((round, armed)) => (Some(round), armed),
             None => (None, Vec::new()),
-        };
-        inner.listening.armed.send_replace((wanted.0, armed));
-        Ok(round)
+        })
     }
 
     async fn open_modern(
@@ -266,7 +275,7 @@ impl Round {
             Source::Listen(mut old) => {
                 let mut has_ended = false;
                 let opened = {
-                    let opening = Self::open(inner, wanted, None);
+                    let opening = Self::attempt(inner, wanted, None);
                     tokio::pin!(opening);
                     tokio::select! {
                         opened = &mut opening => opened,
@@ -276,10 +285,11 @@ impl Round {
                         }
                     }
                 };
-                if let Ok(Some(_)) = opened {
+                if let Ok((Some(round), armed)) = opened {
+                    inner.listening.armed.send_replace((wanted.0, armed));
                     // What was sent there before the new one began may still be under way.
                     let _ = tokio::time::timeout(OVERLAP, hear_all(&mut old, &self.notices)).await;
-                    return (opened, !has_ended);
+                    return (Ok(Some(round)), !has_ended);
                 }
                 // It may have no place for two.
                 drop(old);
