@@ -4,6 +4,7 @@
 //! back from what a model emits to what the tool expects.
 
 mod inverse;
+mod listed;
 mod merge;
 mod open;
 mod profile;

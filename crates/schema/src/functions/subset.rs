@@ -1,11 +1,12 @@
 //! Vendors that read a subset: the schema is rebuilt from what they read.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
 use super::inverse::{Definition, Inverse, Member, WHOLE, tuple_member};
+use super::listed::texts_of;
 use super::merge::{ANNOTATIONS, Merged, merged};
 use super::profile::Subset;
 use super::{LossKind, Said};
@@ -573,28 +574,6 @@ fn are_distinct(nodes: &[Node]) -> bool {
         }
         _ => false,
     })
-}
-
-/// A text for each value, and the value's JSON: a string is itself, unless that is what another value is said as.
-fn texts_of(values: &[&Value]) -> IndexMap<String, String> {
-    let claimed: HashSet<String> =
-        values.iter().filter(|value| !value.is_string()).map(ToString::to_string).collect();
-    let mut texts = IndexMap::new();
-    let mut said = HashSet::new();
-    for value in values {
-        let json = value.to_string();
-        // Said again it would need a text of twice the length, each time.
-        if !said.insert(json.clone()) {
-            continue;
-        }
-        let plain = value.as_str().filter(|text| !text.is_empty() && !claimed.contains(*text));
-        let mut text = plain.map_or_else(|| json.clone(), str::to_owned);
-        while texts.contains_key(&text) {
-            text = Value::from(text).to_string();
-        }
-        texts.insert(text, json);
-    }
-    texts
 }
 
 /// The listed values of `enum` or `const`; of both, where both are.
