@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::rc::Rc;
 
 use indexmap::IndexMap;
 use serde_json::Value;
@@ -18,7 +17,7 @@ pub(crate) struct Reader<'a> {
     root: &'a Value,
     steps: Cell<usize>,
     /// Patterns of names, compiled; `None`: cannot be.
-    patterns: RefCell<HashMap<String, Option<Rc<Validator>>>>,
+    patterns: RefCell<HashMap<String, Option<Validator>>>,
 }
 
 impl<'a> Reader<'a> {
@@ -30,9 +29,9 @@ impl<'a> Reader<'a> {
     /// Whether a name fits a pattern of `patternProperties`.
     fn fits(&self, pattern: &str, name: &str) -> bool {
         let mut patterns = self.patterns.borrow_mut();
-        let compiled = patterns.entry(pattern.to_owned()).or_insert_with(|| {
-            Validator::compile(&serde_json::json!({ "pattern": pattern })).ok().map(Rc::new)
-        });
+        let compiled = patterns
+            .entry(pattern.to_owned())
+            .or_insert_with(|| Validator::compile(&serde_json::json!({ "pattern": pattern })).ok());
         compiled.as_ref().is_some_and(|compiled| self.step() && compiled.check(&name.into()).is_empty())
     }
 

@@ -175,6 +175,25 @@ pub(crate) fn escape(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
 }
 
+/// Whether a value is of what the keyword `type` says; where it says nothing that is known, any is.
+pub(crate) fn is_of_type(value: &Value, declared: Option<&Value>) -> bool {
+    let is = |name: &str| match name {
+        "array" => value.is_array(),
+        "boolean" => value.is_boolean(),
+        "integer" => value.is_i64() || value.is_u64() || value.as_f64().is_some_and(|n| n.fract() == 0.0),
+        "null" => value.is_null(),
+        "number" => value.is_number(),
+        "object" => value.is_object(),
+        "string" => value.is_string(),
+        _ => true,
+    };
+    match declared {
+        Some(Value::String(name)) => is(name),
+        Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).any(is),
+        _ => true,
+    }
+}
+
 /// Whether a value is a schema: an object or a boolean.
 pub(crate) fn is_schema(value: &Value) -> bool {
     value.is_object() || value.is_boolean()

@@ -10,7 +10,7 @@ use crate::local::{Holds, MAX_DEPTH, escape, holds, is_schema, map_children};
 
 /// Whether a keyword may have this value (JSON Schema 2020-12 and its older spellings, and what OpenAPI adds). Keywords that nobody
 /// knows may have any.
-pub(crate) fn may_be(keyword: &str, value: &Value) -> bool {
+fn may_be(keyword: &str, value: &Value) -> bool {
     let is_texts = |value: &Value| {
         let mut seen = HashSet::new();
         value.as_array().is_some_and(|list| {
@@ -56,12 +56,18 @@ pub(crate) fn may_be(keyword: &str, value: &Value) -> bool {
 }
 
 /// Keywords that refuse what others have not named, and so mean nothing where those are gone.
-pub(crate) fn relies_on(keyword: &str) -> &'static [&'static str] {
+fn relies_on(keyword: &str) -> &'static [&'static str] {
     match keyword {
         "additionalProperties" | "unevaluatedProperties" => &["properties", "patternProperties"],
         "additionalItems" | "unevaluatedItems" => &["items", "prefixItems"],
         _ => &[],
     }
+}
+
+/// Whether one of a schema's `members` may have its value, and those that it relies on may have theirs.
+pub(crate) fn is_sound(keyword: &str, value: &Value, members: &Map<String, Value>) -> bool {
+    may_be(keyword, value)
+        && relies_on(keyword).iter().all(|other| members.get(*other).is_none_or(|value| may_be(other, value)))
 }
 
 /// `schema` without keywords whose values break the specification, and where they stood. What is no schema where one is expected
@@ -120,15 +126,9 @@ fn without_faults(schema: &Value, depth: usize) -> Value {
     if depth > MAX_DEPTH {
         return schema.clone();
     }
-    let is_sound = |keyword: &String, value: &Value| {
-        may_be(keyword, value)
-            && relies_on(keyword)
-                .iter()
-                .all(|other| members.get(*other).is_none_or(|value| may_be(other, value)))
-    };
     let sound: Map<String, Value> = members
         .iter()
-        .filter(|(keyword, value)| is_sound(keyword, value))
+        .filter(|(keyword, value)| is_sound(keyword, value, members))
         .map(|(keyword, value)| (keyword.clone(), schemas_only(keyword, value)))
         .collect();
     Value::Object(map_children(&sound, |child| without_faults(child, depth + 1)))

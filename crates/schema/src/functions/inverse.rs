@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use crate::SchemaViolation;
 use crate::coerce::quoted;
-use crate::local::escape;
+use crate::local::{escape, is_of_type};
 
 /// How a lowered value becomes the tool's.
 #[derive(Clone, Debug)]
@@ -225,21 +225,7 @@ fn fits(definitions: &IndexMap<String, Definition>, schema: &Value, value: &Valu
     if let Some(parts) = schema.get("anyOf").and_then(Value::as_array) {
         return parts.iter().any(|part| fits(part, value));
     }
-    let is = |name: &str| match name {
-        "array" => value.is_array(),
-        "boolean" => value.is_boolean(),
-        "integer" => value.is_i64() || value.is_u64() || value.as_f64().is_some_and(|n| n.fract() == 0.0),
-        "null" => value.is_null(),
-        "number" => value.is_number(),
-        "object" => value.is_object(),
-        "string" => value.is_string(),
-        _ => true,
-    };
-    let typed = match schema.get("type") {
-        Some(Value::String(name)) => is(name),
-        Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).any(is),
-        _ => true,
-    };
+    let typed = is_of_type(value, schema.get("type"));
     if !is_within(schema, value) {
         return false;
     }

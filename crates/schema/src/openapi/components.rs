@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
-use crate::local::{MAX_DEPTH, ends, holds, is_schema, map_children, pointer_of};
-use crate::repair::{may_be, relies_on, schemas_only};
+use crate::local::{MAX_DEPTH, ends, holds, is_of_type, is_schema, map_children, pointer_of};
+use crate::repair::{is_sound, schemas_only};
 
 /// Where the target of a local reference, by its pointer in the tool's schema, stands in the document.
 pub(crate) type Placing<'a> = dyn FnMut(&str) -> String + 'a;
@@ -44,47 +44,20 @@ fn place(root: &Value, schema: &Value, placing: &mut Placing<'_>, depth: usize) 
 
 /// Keeps what breaks the specification as an extension, for nobody to stumble over.
 fn set_aside(members: &mut Map<String, Value>) {
-    let broken = |keyword: &str, members: &Map<String, Value>| {
-        members.get(keyword).is_some_and(|value| !may_be(keyword, value))
+    let is_kept = |keyword: &str, value: &Value| {
+        // OpenAPI wants the default of a schema to be of its type.
+        is_sound(keyword, value, members) && (keyword != "default" || is_of_type(value, members.get("type")))
     };
-    let is_lost = |keyword: &str| {
-        (keyword == "default" && !fits_type(members))
-            || broken(keyword, members)
-            || relies_on(keyword).iter().any(|other| broken(other, members))
-    };
-    let lost: HashSet<String> = members.keys().filter(|keyword| is_lost(keyword)).cloned().collect();
-    if !lost.is_empty() {
-        let all = std::mem::take(members).into_iter();
-        *members = all
-            .map(
-                |(keyword, value)| {
-                    if lost.contains(&keyword) { (format!("x-{keyword}"), value) } else { (keyword, value) }
-                },
-            )
-            .collect();
+    let lost: HashSet<String> = members
+        .iter()
+        .filter(|(keyword, value)| !is_kept(keyword, value))
+        .map(|(keyword, _)| keyword.clone())
+        .collect();
+    if lost.is_empty() {
+        return;
     }
-}
-
-/// Whether the `default` of a schema is of its `type`, as OpenAPI wants it.
-fn fits_type(members: &Map<String, Value>) -> bool {
-    let Some(default) = members.get("default") else { return true };
-    let is = |name: &str| match name {
-        "array" => default.is_array(),
-        "boolean" => default.is_boolean(),
-        "integer" => {
-            default.is_i64() || default.is_u64() || default.as_f64().is_some_and(|n| n.fract() == 0.0)
-        }
-        "null" => default.is_null(),
-        "number" => default.is_number(),
-        "object" => default.is_object(),
-        "string" => default.is_string(),
-        _ => true,
-    };
-    match members.get("type") {
-        Some(Value::String(name)) => is(name),
-        Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).any(is),
-        _ => true,
-    }
+    let named = |keyword: String| if lost.contains(&keyword) { format!("x-{keyword}") } else { keyword };
+    *members = std::mem::take(members).into_iter().map(|(keyword, value)| (named(keyword), value)).collect();
 }
 
 /// The keyword, or its name as an extension.
