@@ -22,7 +22,6 @@ use tracing::{debug, info, warn};
 
 use crate::CheckerFactory;
 use crate::catalog::listing::{Digests, Found, Listing};
-use crate::eras::OtherLists;
 use crate::handle::Handle;
 use crate::lister::{Lister, overdue};
 use crate::retry::Schedule;
@@ -73,7 +72,7 @@ struct Discovery {
     /// What the server said of itself; forgotten by an outage.
     introduction: Option<(Introduction, Instant)>,
     /// What it listed in its other era, since a caller of that has been here.
-    other: Option<OtherLists>,
+    other: Option<Found>,
 }
 
 impl Discovery {

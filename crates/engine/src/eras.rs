@@ -47,20 +47,10 @@ impl Divide {
     }
 }
 
-/// The lists of an upstream's other era.
-#[derive(Debug)]
-pub(crate) struct OtherLists {
-    pub(crate) era: Era,
-    pub(crate) tools: Vec<Box<RawValue>>,
-    pub(crate) prompts: Vec<Box<RawValue>>,
-    pub(crate) resources: Vec<Box<RawValue>>,
-    pub(crate) templates: Vec<Box<RawValue>>,
-}
-
 impl Found {
-    /// The same with what the other era alone lists behind it.
-    pub(crate) fn joined_with(mut self, other: &OtherLists) -> Self {
-        let here = self.introduction.version.era();
+    /// The same with what was found in the other era alone behind it.
+    pub(crate) fn joined_with(mut self, other: &Self) -> Self {
+        let (here, there) = (self.introduction.version.era(), other.introduction.version.era());
         let mut join = |kind, member, found: &mut Vec<Box<RawValue>>, others: &[Box<RawValue>]| {
             let names_here: Vec<_> = found.iter().map(|raw| name_of(raw, member)).collect();
             let names_there: Vec<_> = others.iter().map(|raw| name_of(raw, member)).collect();
@@ -70,7 +60,7 @@ impl Found {
             }
             for (raw, name) in others.iter().zip(&names_there) {
                 if let Some(name) = name.as_deref().filter(|name| !ours.contains(name)) {
-                    self.divide.0.insert((kind, name.to_owned()), other.era);
+                    self.divide.0.insert((kind, name.to_owned()), there);
                     found.push(raw.clone());
                 }
             }
@@ -144,7 +134,7 @@ mod tests {
     use mpe_mcp_protocol::version::{Era, ProtocolVersion};
     use serde_json::json;
 
-    use super::{Divide, Kind, OtherLists};
+    use super::{Divide, Kind};
     use crate::catalog::listing::Found;
     use crate::upstream::Introduction;
 
@@ -152,16 +142,15 @@ mod tests {
         values.iter().map(|value| serde_json::value::to_raw_value(value).unwrap()).collect()
     }
 
-    fn found(tools: &[&str]) -> Found {
-        let tools: Vec<_> = tools.iter().map(|name| json!({ "name": name })).collect();
+    fn found_in(version: ProtocolVersion, tools: &[serde_json::Value]) -> Found {
         Found {
             introduction: Introduction {
-                version: ProtocolVersion::LATEST,
+                version,
                 capabilities: Arc::from(raws(&[json!({})]).remove(0)),
                 server_info: None,
                 instructions: None,
             },
-            tools: raws(&tools),
+            tools: raws(tools),
             prompts: Vec::new(),
             resources: Vec::new(),
             templates: Vec::new(),
@@ -171,14 +160,14 @@ mod tests {
 
     #[test]
     fn what_one_era_alone_lists_is_known_to_be_its_own() {
-        let other = OtherLists {
-            era: Era::Legacy,
-            tools: raws(&[json!({ "name": "old" }), json!({ "name": "both", "title": "T" })]),
+        let tools = [json!({ "name": "old" }), json!({ "name": "both", "title": "T" })];
+        let other = Found {
             prompts: raws(&[json!({ "name": "p" })]),
-            resources: Vec::new(),
             templates: raws(&[json!({ "uriTemplate": "x://{a}" })]),
+            ..found_in(ProtocolVersion::LATEST_LEGACY, &tools)
         };
-        let joined = found(&["both", "new"]).joined_with(&other);
+        let tools = [json!({ "name": "both" }), json!({ "name": "new" })];
+        let joined = found_in(ProtocolVersion::LATEST, &tools).joined_with(&other);
         let names: Vec<_> = joined.tools.iter().map(|raw| raw.get()).collect();
         assert_eq!(names, [r#"{"name":"both"}"#, r#"{"name":"new"}"#, r#"{"name":"old"}"#]);
         assert_eq!(joined.divide.only_in(Kind::Tool, "both"), None);

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout_at};
 
 use crate::catalog::listing::Found;
-use crate::eras::{Divide, OtherLists};
+use crate::eras::Divide;
 use crate::handle::Handle;
 use crate::upstream::{Introduction, UpstreamError, UpstreamReply, UpstreamRequest};
 use crate::{CallContext, CallErrorKind, CallEvents};
@@ -71,33 +71,30 @@ impl<'a> Lister<'a> {
 
     /// Every list of the era that the server was found in.
     pub(crate) async fn found(&self, introduction: Introduction) -> Result<Found, String> {
-        let declared = Declared::of(&introduction);
-        Ok(Found {
-            tools: self.list(List::Tools, None).await?,
-            prompts: self.list_if(declared.prompts, List::Prompts, None).await?,
-            resources: self.list_if(declared.resources, List::Resources, None).await?,
-            templates: self.list_if(declared.resources, List::ResourceTemplates, None).await?,
-            introduction,
-            divide: Divide::default(),
-        })
+        self.lists(introduction, None).await
     }
 
     /// Every list of an era that the server was not found in; `None`: it does not speak that.
-    pub(crate) async fn found_in(&self, era: Era) -> Result<Option<OtherLists>, String> {
+    pub(crate) async fn found_in(&self, era: Era) -> Result<Option<Found>, String> {
         let deadline = Instant::now() + self.handle.config.timeout;
         let introduction = timeout_at(deadline, self.handle.link.introduce_in(era, deadline)).await;
         let introduction =
             introduction.unwrap_or_else(|_| Err(overdue("the server did not introduce itself in time")));
         let Some(introduction) = introduction.map_err(|error| error.message)? else { return Ok(None) };
+        self.lists(introduction, Some(era)).await.map(Some)
+    }
+
+    /// Every list that a server has which introduced itself so.
+    async fn lists(&self, introduction: Introduction, era: Option<Era>) -> Result<Found, String> {
         let declared = Declared::of(&introduction);
-        let era = Some(era);
-        Ok(Some(OtherLists {
-            era: introduction.version.era(),
+        Ok(Found {
             tools: self.list(List::Tools, era).await?,
             prompts: self.list_if(declared.prompts, List::Prompts, era).await?,
             resources: self.list_if(declared.resources, List::Resources, era).await?,
             templates: self.list_if(declared.resources, List::ResourceTemplates, era).await?,
-        }))
+            introduction,
+            divide: Divide::default(),
+        })
     }
 
     /// Every item of a paged list; none from a server that does not know the method.
