@@ -137,6 +137,11 @@ impl Roster {
 }
 
 impl View {
+    fn new(snapshot: Arc<Snapshot>, roster: Arc<Roster>, ways: Vec<Way>, kept: Kept) -> Self {
+        let may_vary = roster.varying().next().is_some();
+        Self { snapshot, roster, ways, may_vary, kept }
+    }
+
     /// This view with other lists of some upstreams.
     pub(crate) fn varied(
         id: &EndpointId,
@@ -191,8 +196,7 @@ impl Tenant {
         let derived = derive_from(derive.as_deref(), &catalogue);
         let revision = watch::Sender::new(catalogue.revision().to_owned());
         let snapshot = Arc::new(Snapshot { catalogue, derived });
-        let may_vary = roster.varying().next().is_some();
-        let view = View { snapshot, roster: Arc::clone(&roster), ways, may_vary, kept };
+        let view = View::new(snapshot, Arc::clone(&roster), ways, kept);
         Self {
             id,
             derive,
@@ -364,8 +368,7 @@ impl Tenant {
         let n_tools = catalogue.tools.len();
         let changes = changes(&before.snapshot.catalogue.digests, &catalogue.digests);
         let snapshot = Arc::new(Snapshot { catalogue, derived });
-        let may_vary = roster.varying().next().is_some();
-        self.view.store(Arc::new(View { snapshot, roster, ways, may_vary, kept }));
+        self.view.store(Arc::new(View::new(snapshot, roster, ways, kept)));
         // Told after the swap: whoever lists again because of it must see what is new.
         for change in changes {
             self.listeners.announce(&change);
