@@ -130,14 +130,8 @@ pub(crate) async fn request(mut inbound: Inbound, request: Request) -> http::Res
 }
 
 async fn answer(inbound: &Inbound, scope: &Scope, request: Request) -> http::Response<Body> {
-    if concerns_the_stream(&request) {
-        let home = scope.token.as_ref().and_then(|token| token.home.as_deref());
-        if let Some(answer) = home::answer(inbound, home).await {
-            return answer.unwrap_or_else(|error| {
-                tracing::debug!(%error, "a session's replica cannot be reached; its client begins anew");
-                unknown_session().into_response(Some(&request.id))
-            });
-        }
+    if let Some(answer) = at_home(inbound, scope, &request, None).await {
+        return answer.unwrap_or_else(|refusal| refusal.into_response(Some(&request.id)));
     }
     match prepare(inbound, scope, &request) {
         Ok(Prepared::Answer(answer)) => {
@@ -341,20 +335,10 @@ pub(crate) async fn batch(inbound: Inbound, bytes: &Bytes) -> http::Response<Bod
 
 async fn answer_in_batch(inbound: &Inbound, scope: &Scope, request: Request, message: Bytes) -> Vec<u8> {
     let id = request.id.clone();
-    let elsewhere = match concerns_the_stream(&request) {
-        true => {
-            let home = scope.token.as_ref().and_then(|token| token.home.as_deref());
-            home::answer_to(inbound, home, message.clone()).await
-        }
-        false => None,
-    };
-    let prepared = match elsewhere {
+    let prepared = match at_home(inbound, scope, &request, Some(&message)).await {
         None => prepare(inbound, scope, &request),
         Some(Ok(response)) => return collected(response, &id).await,
-        Some(Err(error)) => {
-            tracing::debug!(%error, "a session's replica cannot be reached; its client begins anew");
-            Err(unknown_session())
-        }
+        Some(Err(refusal)) => Err(refusal),
     };
     let response = match prepared {
         Ok(Prepared::Answer(answer)) => {
@@ -384,9 +368,29 @@ async fn collected(response: http::Response<Body>, id: &Id) -> Vec<u8> {
     }
 }
 
-/// Whether a request is about the session's listening stream, which is at its home.
-fn concerns_the_stream(request: &Request) -> bool {
-    matches!(request.method.as_str(), "resources/subscribe" | "resources/unsubscribe")
+/// The answer of the session's home, where its listening stream is, to a request about that: the whole one, or one message of
+/// it. `None`: home is here, or the request is about something else.
+///
+/// # Errors
+/// The home is gone.
+async fn at_home(
+    inbound: &Inbound,
+    scope: &Scope,
+    request: &Request,
+    message: Option<&Bytes>,
+) -> Option<Result<http::Response<Body>, Refusal>> {
+    if !matches!(request.method.as_str(), "resources/subscribe" | "resources/unsubscribe") {
+        return None;
+    }
+    let home = scope.token.as_ref().and_then(|token| token.home.as_deref());
+    let answer = match message {
+        None => home::answer(inbound, home).await,
+        Some(message) => home::answer_to(inbound, home, message.clone()).await,
+    };
+    Some(answer?.map_err(|error| {
+        tracing::debug!(%error, "a session's replica cannot be reached; its client begins anew");
+        unknown_session()
+    }))
 }
 
 /// Answers DELETE. What ended has to stay ended, and a sealed token cannot be taken back: so sessions are ended by
