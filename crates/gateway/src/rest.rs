@@ -38,17 +38,16 @@ pub(crate) async fn tool(mut inbound: Inbound, tool: String) -> http::Response<B
 
 /// Arguments are in the body alone; whoever puts one into the query must not find it ignored.
 fn refuse_query(inbound: &Inbound) -> Option<Problem> {
-    let violations: Vec<_> = match inbound.query() {
+    let pairs = match inbound.query() {
         Err(problem) => return Some(problem),
-        Ok(pairs) => pairs
-            .into_iter()
-            .map(|(name, _)| format!("/{}", name.replace('~', "~0").replace('/', "~1")))
-            .collect(),
+        Ok(pairs) => pairs,
     };
-    let told = "this operation takes its arguments in the body, not in the query";
-    let rows: Vec<_> = violations.iter().map(|pointer| (pointer.as_str(), told)).collect();
-    let detail = "the arguments do not fit the operation";
-    (!rows.is_empty()).then(|| Problem::new(ProblemType::InvalidArguments, detail).violations(&rows))
+    let misplaced = |name: &str| SchemaViolation {
+        pointer: format!("/{}", name.replace('~', "~0").replace('/', "~1")),
+        message: "this operation takes its arguments in the body, not in the query".to_owned(),
+    };
+    let violations: Vec<_> = pairs.iter().map(|(name, _)| misplaced(name)).collect();
+    (!violations.is_empty()).then(|| invalid(&violations))
 }
 
 /// The body, and what headers give of a tool's arguments.

@@ -356,9 +356,8 @@ impl Reader {
                 // The sender is part of what we read.
                 Ok(_) => {}
                 Err(_) if until.is_some_and(|until| until <= Instant::now()) => {
-                    match self.draining.is_cancelled() {
-                        true => {}
-                        false => return None,
+                    if !self.draining.is_cancelled() {
+                        return None;
                     }
                 }
                 Err(_) => return Some(Bytes::from_static(KEEP_ALIVE)),

@@ -185,7 +185,6 @@ fn relayed(rejection: &ErrorObject, era: Era, uri: Option<&str>) -> ErrorObject 
     }
 }
 
-/// A missing resource, which both eras want to name its URI.
 /// Whether the error says which resource it is about, as one of 2026-07-28 about a missing one does.
 fn names_a_uri(rejection: &ErrorObject) -> bool {
     rejection.data.as_deref().and_then(Members::of).is_some_and(|data| data.get("uri").is_some())
@@ -196,6 +195,7 @@ fn has_other_data(rejection: &ErrorObject) -> bool {
     rejection.data.as_deref().is_some_and(|data| Members::of(data).is_none())
 }
 
+/// A missing resource, which both eras want to name its URI.
 fn missing_resource(rejection: &ErrorObject, code: i64, uri: Option<&str>) -> ErrorObject {
     let mut data = ObjectWriter::new();
     let members = rejection.data.as_deref().and_then(Members::of).unwrap_or_default();
