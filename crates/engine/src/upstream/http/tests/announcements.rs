@@ -25,9 +25,24 @@ async fn changes_are_announced_whichever_stream_they_come_on() {
     assert_eq!(changes.try_recv().unwrap(), Change::Tools);
 }
 
-/// A modern server whose announcements the test writes: each listen hands over a pen.
-async fn announcing() -> (Peer, mpsc::Receiver<(Value, mpsc::Sender<String>)>) {
-    let (pens, receiver) = mpsc::channel(8);
+/// One listen: what it asks for, and the pen of its stream with the acknowledgement, which the test sends.
+struct Listen {
+    asked: Value,
+    acknowledgement: String,
+    pen: mpsc::Sender<String>,
+}
+
+impl Listen {
+    /// Acknowledges it.
+    async fn acknowledged(self) -> (Value, mpsc::Sender<String>) {
+        self.pen.send(self.acknowledgement).await.unwrap();
+        (self.asked, self.pen)
+    }
+}
+
+/// A modern server whose announcements the test writes.
+async fn announcing() -> (Peer, mpsc::Receiver<Listen>) {
+    let (listens, receiver) = mpsc::channel(8);
     let peer = Peer::start(move |seen| match seen.method() {
         "server/discover" => {
             let capabilities = json!({"tools": {"listChanged": true}, "resources": {"subscribe": true}});
@@ -39,8 +54,9 @@ async fn announcing() -> (Peer, mpsc::Receiver<(Value, mpsc::Sender<String>)>) {
             let asked = seen.body["params"]["notifications"].clone();
             let acknowledged = json!({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged",
                 "params": {"notifications": asked, "_meta": {"io.modelcontextprotocol/subscriptionId": seen.id()}}});
-            pen.try_send(event(&acknowledged)).unwrap();
-            pens.try_send((asked, pen)).unwrap();
+            // The head of a stream goes out with its first byte.
+            pen.try_send(":\n\n".to_owned()).unwrap();
+            listens.try_send(Listen { asked, acknowledgement: event(&acknowledged), pen }).unwrap();
             now(reply)
         }
         _ => now(json_answer(200, &seen.result(&json!({})))),
@@ -51,17 +67,17 @@ async fn announcing() -> (Peer, mpsc::Receiver<(Value, mpsc::Sender<String>)>) {
 
 #[tokio::test]
 async fn a_modern_server_is_listened_to_as_long_as_somebody_wants_to_hear() {
-    let (peer, mut pens) = announcing().await;
+    let (peer, mut listens) = announcing().await;
     let upstream = peer.upstream(Wire::H2c, None);
     let mut changes = upstream.changes().unwrap();
-    let (asked, pen) = next(&mut pens).await;
+    let (asked, pen) = next(&mut listens).await.acknowledged().await;
     assert_eq!(asked, json!({"toolsListChanged": true}));
     let changed = json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"});
     pen.send(event(&changed)).await.unwrap();
     assert_eq!(next(&mut changes).await, Change::Tools);
     // The stream breaks: it is opened again, and what may have been missed is announced.
     drop(pen);
-    let (_, _pen) = next(&mut pens).await;
+    let (_, _pen) = next(&mut listens).await.acknowledged().await;
     assert_eq!(next(&mut changes).await, Change::Tools);
     assert_eq!(next(&mut changes).await, Change::Prompts);
     assert_eq!(next(&mut changes).await, Change::Resources);
@@ -69,13 +85,14 @@ async fn a_modern_server_is_listened_to_as_long_as_somebody_wants_to_hear() {
 
 #[tokio::test]
 async fn watched_resources_are_part_of_what_is_listened_to() {
-    let (peer, mut pens) = announcing().await;
+    let (peer, mut listens) = announcing().await;
     let upstream = peer.upstream(Wire::H2c, None);
     let mut changes = upstream.changes().unwrap();
-    let (_, _first) = next(&mut pens).await;
+    let (_, _first) = next(&mut listens).await.acknowledged().await;
     let armed = upstream.watch_resources(vec!["x://a".to_owned()], Instant::now() + Duration::from_secs(10));
-    assert_eq!(armed.await, ["x://a"]);
-    let (asked, pen) = next(&mut pens).await;
+    let second = async { next(&mut listens).await.acknowledged().await };
+    let (armed, (asked, pen)) = tokio::join!(armed, second);
+    assert_eq!(armed, ["x://a"]);
     assert_eq!(asked["resourceSubscriptions"], json!(["x://a"]));
     let updated =
         json!({"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": {"uri": "x://a"}});
@@ -93,43 +110,22 @@ async fn watched_resources_are_part_of_what_is_listened_to() {
 #[tokio::test]
 async fn what_changes_while_something_else_begins_to_be_watched_is_heard_once_and_nothing_else_is_announced()
 {
-    let (pens, mut listens) = mpsc::channel(8);
-    let peer = Peer::start(move |seen| match seen.method() {
-        "server/discover" => {
-            let capabilities = json!({"tools": {"listChanged": true}, "resources": {"subscribe": true}});
-            let result = json!({"supportedVersions": ["2026-07-28"], "capabilities": capabilities});
-            now(json_answer(200, &seen.result(&result)))
-        }
-        "subscriptions/listen" => {
-            let (pen, reply) = stream("text/event-stream");
-            let notifications = seen.body["params"]["notifications"].clone();
-            let acknowledged = json!({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged",
-                "params": {"notifications": notifications, "_meta": {"io.modelcontextprotocol/subscriptionId": seen.id()}}});
-            // The head of a stream goes out with its first byte.
-            pen.try_send(":\n\n".to_owned()).unwrap();
-            pens.try_send((event(&acknowledged), pen)).unwrap();
-            now(reply)
-        }
-        _ => now(json_answer(200, &seen.result(&json!({})))),
-    })
-    .await;
+    let (peer, mut listens) = announcing().await;
     let updated = |uri: &str| {
         event(&json!({"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": {"uri": uri}}))
     };
     let upstream = peer.upstream(Wire::H2c, None);
     let mut changes = upstream.changes().unwrap();
     let deadline = Instant::now() + Duration::from_secs(10);
-    let (acknowledgement, mut old) = next(&mut listens).await;
-    old.send(acknowledgement).await.unwrap();
+    let (_, mut old) = next(&mut listens).await.acknowledged().await;
     for uris in [vec!["x://a"], vec!["x://a", "x://b"], vec!["x://a"]] {
         let uris: Vec<String> = uris.into_iter().map(str::to_owned).collect();
         let begin = async {
-            let (acknowledgement, new) = next(&mut listens).await;
+            let new = next(&mut listens).await;
             // Not acknowledged yet: the old one is still good.
             old.send(updated("x://a")).await.unwrap();
             assert_eq!(next(&mut changes).await, Change::Resource("x://a".to_owned()));
-            new.send(acknowledgement).await.unwrap();
-            new
+            new.acknowledged().await.1
         };
         let (armed, new) = tokio::join!(upstream.watch_resources(uris.clone(), deadline), begin);
         assert_eq!(armed, uris);
@@ -139,8 +135,7 @@ async fn what_changes_while_something_else_begins_to_be_watched_is_heard_once_an
     }
     // A gap is announced, of the resources that are watched too.
     drop(old);
-    let (acknowledgement, pen) = next(&mut listens).await;
-    pen.send(acknowledgement).await.unwrap();
+    let (_, _pen) = next(&mut listens).await.acknowledged().await;
     for expected in [Change::Tools, Change::Prompts, Change::Resources, Change::Resource("x://a".to_owned())]
     {
         assert_eq!(next(&mut changes).await, expected);
