@@ -4,8 +4,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use mpe_engine::{EndpointConfig, EndpointId, Engine, Naming, Target, UpstreamConfig};
-use mpe_gateway::{Gateway, GatewayConfig, serve};
+use mpe_gateway::{
+    DocumentInfo, EndpointView, Gateway, GatewayConfig, PathTemplate, ResponseMapping, Security, serve,
+};
 use mpe_transport::{PoolConfig, TlsConfig};
+use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -89,6 +92,25 @@ impl GatewayBuilder {
     /// Changes the gateway's own options.
     pub fn configure(mut self, change: impl FnOnce(&mut GatewayConfig)) -> Self {
         change(&mut self.config);
+        self
+    }
+
+    /// Maps a path of the default tenant.
+    ///
+    /// # Panics
+    /// When `path` is no template.
+    pub fn mapping(mut self, path: &str) -> Self {
+        let path = PathTemplate::parse(path).expect("a path template");
+        let info = DocumentInfo {
+            title: "T".to_owned(),
+            version: "1".to_owned(),
+            description: None,
+            servers: Vec::new(),
+            security: Security::default(),
+        };
+        let view = EndpointView { info, mappings: Vec::new() };
+        let view = self.config.endpoints.entry(EndpointId::default()).or_insert(view);
+        view.mappings.push(ResponseMapping { path, response: json!({}) });
         self
     }
 

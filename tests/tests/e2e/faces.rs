@@ -1,11 +1,7 @@
 //! One tool, every face: whoever asks, in whatever way, gets the same answer.
 
 use futures_util::future::BoxFuture;
-use mpe_engine::EndpointId;
-use mpe_gateway::EndpointView;
 use mpe_lambda_adapter::{Answer, Handler, Options};
-use mpe_schema::openapi::{DocumentInfo, Security};
-use mpe_schema::{PathTemplate, ResponseMapping};
 use mpe_tests::{Era, RunningGateway, Script, gateway, server, tool};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -54,25 +50,7 @@ fn get_user() -> Script {
 
 /// A gateway with `get_user` mapped as the Python product's README does.
 async fn mapped_gateway(server: &mpe_tests::Server) -> RunningGateway {
-    let mapping =
-        ResponseMapping { path: PathTemplate::parse("/get_user/{user_id}").unwrap(), response: json!({}) };
-    let view = EndpointView {
-        info: DocumentInfo {
-            title: "T".into(),
-            version: "1".into(),
-            description: None,
-            servers: Vec::new(),
-            security: Security::default(),
-        },
-        mappings: vec![mapping],
-    };
-    gateway()
-        .configure(|config| {
-            config.endpoints.insert(EndpointId::default(), view);
-        })
-        .server("users", server)
-        .start()
-        .await
+    gateway().mapping("/get_user/{user_id}").server("users", server).start().await
 }
 
 fn body_of(answer: mpe_tests::Answer) -> String {

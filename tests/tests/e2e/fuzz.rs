@@ -10,10 +10,6 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mpe_engine::EndpointId;
-use mpe_gateway::EndpointView;
-use mpe_schema::openapi::{DocumentInfo, Security};
-use mpe_schema::{PathTemplate, ResponseMapping};
 use mpe_tests::{Fate, PATIENCE, RunningGateway, Server, gateway, server, tool};
 use proptest::collection::vec;
 use proptest::prelude::{Strategy, any, prop_oneof};
@@ -146,22 +142,9 @@ async fn fuzzed() -> (Server, RunningGateway) {
     let schema = json!({ "type": "object", "properties": { "text": { "type": "string" } } });
     let server =
         server().tool(tool("echo").input(schema)).tool(tool("broken").fails("on purpose")).start().await;
-    let path = PathTemplate::parse("/get_echo/{text}").unwrap();
-    let view = EndpointView {
-        info: DocumentInfo {
-            title: "T".into(),
-            version: "1".into(),
-            description: None,
-            servers: Vec::new(),
-            security: Security::default(),
-        },
-        mappings: vec![ResponseMapping { path, response: json!({}) }],
-    };
     let gateway = gateway()
-        .configure(|config| {
-            config.endpoints.insert(EndpointId::default(), view);
-            config.max_body_bytes = 10_000;
-        })
+        .configure(|config| config.max_body_bytes = 10_000)
+        .mapping("/get_echo/{text}")
         .server("s", &server)
         .start()
         .await;
