@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::load::{self, Front, Load, Shape};
 use crate::plot;
 use crate::process::{self, Process};
-use crate::report::{self, Row};
+use crate::report::{self, Ratio, Row};
 use crate::scenario::{self, Scenario};
 
 /// What to measure.
@@ -26,6 +26,9 @@ pub struct Options {
     /// Seconds of load per cell.
     #[arg(long, default_value_t = 5.0)]
     pub seconds: f64,
+    /// Rounds into which the seconds are divided; in each, everybody has their turn. The ratio is the rounds' median.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
     /// How the load speaks to the gateway.
     #[arg(long, value_enum, default_value_t = Front::H2c)]
     pub front: Front,
@@ -178,46 +181,53 @@ impl<'a> Sitting<'a> {
             let peers = self.peers.iter().cloned();
             subjects.extend(peers.map(|(name, command)| Subject::Peer { name, command }));
         }
-        let mut rows: Vec<Row> = Vec::with_capacity(subjects.len());
-        for subject in subjects {
-            let row = self.measure(scenario, &subject, variant).await?;
-            let yardstick = rows.iter().find(|row| scenario.yardstick == Some(row.gateway.as_str()));
-            report::line(&row, yardstick);
-            rows.push(row);
+        let mut cells = Vec::with_capacity(subjects.len());
+        for subject in &subjects {
+            cells.push(self.cell(scenario, subject, variant).await?);
         }
-        Ok(rows)
+        self.rows(scenario, cells).await
     }
 
-    /// The engine alone in scenario A, asked in every way, behind one yardstick.
+    /// The engine alone in scenario A, asked in every way, beside one yardstick.
     async fn matrix(&self) -> anyhow::Result<Vec<Row>> {
         let scenario = scenario::all().into_iter().next().context("there are scenarios")?;
         let plain = Variant { era: scenario::Era::Modern, front: Front::H2c, back: Back::H2c, loaded: false };
-        let yardstick = self.measure(&scenario, &Subject::Yardstick("mcp"), &plain).await?;
-        report::line(&yardstick, None);
-        let mut rows = Vec::new();
+        let mut rows: Vec<Row> = Vec::new();
         for era in [scenario::Era::Modern, scenario::Era::Legacy] {
             for front in [Front::H2c, Front::H1] {
                 for back in [Back::H2c, Back::Tls, Back::H1] {
                     for loaded in [false, true] {
                         let variant = Variant { era, front, back, loaded };
-                        let row = self.measure(&scenario, &Subject::Engine, &variant).await?;
-                        report::line(&row, Some(&yardstick));
-                        rows.push(row);
+                        let yardstick = self.cell(&scenario, &Subject::Yardstick("mcp"), &plain).await?;
+                        let engine = self.cell(&scenario, &Subject::Engine, &variant).await?;
+                        rows.extend(self.rows(&scenario, vec![yardstick, engine]).await?);
                     }
                 }
             }
         }
-        rows.insert(0, yardstick);
         Ok(rows)
     }
 
-    /// One cell: a fresh upstream, a fresh subject, a short warm-up, then the load.
-    async fn measure(
-        &self,
-        scenario: &Scenario,
-        subject: &Subject,
-        variant: &Variant,
-    ) -> anyhow::Result<Row> {
+    /// Runs the rounds, everybody's turn in each, and prints a row for each cell.
+    async fn rows(&self, scenario: &Scenario, mut cells: Vec<Cell>) -> anyhow::Result<Vec<Row>> {
+        let duration = Duration::from_secs_f64(self.options.seconds) / self.options.rounds;
+        for _ in 0..self.options.rounds {
+            for cell in &mut cells {
+                cell.turn(duration).await?;
+            }
+        }
+        let yardstick = cells.iter().find(|cell| scenario.yardstick == Some(cell.name.as_str()));
+        let mut rows = Vec::with_capacity(cells.len());
+        for cell in &cells {
+            let row = cell.row(scenario, yardstick).await?;
+            report::line(&row);
+            rows.push(row);
+        }
+        Ok(rows)
+    }
+
+    /// One cell: a fresh upstream, a fresh subject, and a short warm-up.
+    async fn cell(&self, scenario: &Scenario, subject: &Subject, variant: &Variant) -> anyhow::Result<Cell> {
         let options = self.options;
         let upstream = self.upstream(scenario, variant.back).await?;
         let (process, name) = match subject {
@@ -241,27 +251,7 @@ impl<'a> Sitting<'a> {
             rate: options.rate,
         };
         load::run(address, shape.clone(), load).await?;
-
-        let before = process.as_ref().map(Process::usage).transpose()?.unwrap_or_default();
-        let duration = Duration::from_secs_f64(options.seconds);
-        let outcome = load::run(address, shape, Load { duration, ..load }).await?;
-        let after = process.as_ref().map(Process::usage).transpose()?.unwrap_or_default();
-        let stats = scenario::stats(upstream.address).await?;
-        let millis = |quantile: f64| outcome.latency.value_at_quantile(quantile) as f64 / 1000.0;
-        Ok(Row {
-            scenario: scenario.letter.to_owned(),
-            variant: variant.to_string(),
-            gateway: name,
-            rps: outcome.rps,
-            p50_ms: millis(0.5),
-            p99_ms: millis(0.99),
-            p999_ms: millis(0.999),
-            cpu_us_per_req: (after.cpu_us - before.cpu_us) as f64 / outcome.requests.max(1) as f64,
-            rss_peak_mib: after.peak_kib as f64 / 1024.0,
-            errors: outcome.errors,
-            upstream_connections: stats.connections,
-            first_error: outcome.first_error,
-        })
+        Ok(Cell { upstream, process, name, variant: *variant, address, shape, load, turns: Vec::new() })
     }
 
     /// G: from the start of the process to the first good call, and the memory it idles at.
@@ -293,6 +283,8 @@ impl<'a> Sitting<'a> {
             p99_ms: 0.0,
             p999_ms: 0.0,
             cpu_us_per_req: idle_cpu_us as f64,
+            cpu_us_least: idle_cpu_us as f64,
+            cpu_ratio: None,
             rss_peak_mib: after.resident_kib as f64 / 1024.0,
             errors: 0,
             upstream_connections: 0,
@@ -334,6 +326,75 @@ impl<'a> Sitting<'a> {
             address.to_string(),
         ];
         Process::listening(&command, address, (self.options.cores == 1).then_some(1)).await
+    }
+}
+
+/// Somebody who is measured, and what came of their turns so far.
+struct Cell {
+    upstream: Process,
+    process: Option<Process>,
+    name: String,
+    variant: Variant,
+    address: SocketAddr,
+    shape: Arc<Shape>,
+    load: Load,
+    turns: Vec<Turn>,
+}
+
+/// One round's load on one of them.
+struct Turn {
+    outcome: load::Outcome,
+    cpu_us: u64,
+}
+
+impl Turn {
+    fn cpu_us_per_req(&self) -> f64 {
+        self.cpu_us as f64 / self.outcome.requests.max(1) as f64
+    }
+}
+
+impl Cell {
+    /// Puts the load on it for `duration`.
+    async fn turn(&mut self, duration: Duration) -> anyhow::Result<()> {
+        let before = self.usage()?;
+        let load = Load { duration, ..self.load };
+        let outcome = load::run(self.address, self.shape.clone(), load).await?;
+        self.turns.push(Turn { outcome, cpu_us: self.usage()?.cpu_us.saturating_sub(before.cpu_us) });
+        Ok(())
+    }
+
+    fn usage(&self) -> anyhow::Result<process::Usage> {
+        Ok(self.process.as_ref().map(Process::usage).transpose()?.unwrap_or_default())
+    }
+
+    /// All its turns as one row, beside those of the yardstick.
+    async fn row(&self, scenario: &Scenario, yardstick: Option<&Self>) -> anyhow::Result<Row> {
+        let stats = scenario::stats(self.upstream.address).await?;
+        let outcome = load::Outcome::all(self.turns.iter().map(|turn| &turn.outcome))?;
+        let cpu_us: u64 = self.turns.iter().map(|turn| turn.cpu_us).sum();
+        let beside = yardstick.filter(|yardstick| self.process.is_some() && yardstick.name != self.name);
+        let millis = |quantile: f64| outcome.latency.value_at_quantile(quantile) as f64 / 1000.0;
+        Ok(Row {
+            scenario: scenario.letter.to_owned(),
+            variant: self.variant.to_string(),
+            gateway: self.name.clone(),
+            rps: outcome.rps,
+            p50_ms: millis(0.5),
+            p99_ms: millis(0.99),
+            p999_ms: millis(0.999),
+            cpu_us_per_req: cpu_us as f64 / outcome.requests.max(1) as f64,
+            cpu_us_least: report::smallest(self.turns.iter().map(Turn::cpu_us_per_req)),
+            cpu_ratio: beside.and_then(|beside| {
+                let rounds = self.turns.iter().zip(&beside.turns);
+                let rounds: Vec<_> =
+                    rounds.map(|(ours, its)| (ours.cpu_us_per_req(), its.cpu_us_per_req())).collect();
+                Ratio::of(&beside.name, &rounds)
+            }),
+            rss_peak_mib: self.usage()?.peak_kib as f64 / 1024.0,
+            errors: outcome.errors,
+            upstream_connections: stats.connections,
+            first_error: outcome.first_error,
+        })
     }
 }
 

@@ -77,6 +77,33 @@ pub struct Outcome {
     pub latency: Histogram<u64>,
 }
 
+impl Outcome {
+    /// Several outcomes as one; the rate is that of the time they took together.
+    pub fn all<'a>(outcomes: impl Iterator<Item = &'a Self>) -> anyhow::Result<Self> {
+        let mut latency = new_histogram()?;
+        let (mut requests, mut errors, mut first_error, mut seconds) = (0, 0, None, 0.0);
+        for outcome in outcomes {
+            latency.add(&outcome.latency)?;
+            requests += outcome.requests;
+            errors += outcome.errors;
+            first_error = first_error.or_else(|| outcome.first_error.clone());
+            seconds += outcome.requests as f64 / outcome.rps.max(f64::MIN_POSITIVE);
+        }
+        Ok(Self {
+            rps: requests as f64 / seconds.max(f64::MIN_POSITIVE),
+            requests,
+            errors,
+            first_error,
+            latency,
+        })
+    }
+}
+
+/// From a microsecond to two minutes, in three digits.
+fn new_histogram() -> anyhow::Result<Histogram<u64>> {
+    Ok(Histogram::new_with_bounds(1, 120_000_000, 3)?)
+}
+
 #[derive(Clone)]
 enum Client {
     H1(Rc<tokio::sync::Mutex<http1::SendRequest<Full<Bytes>>>>),
@@ -170,8 +197,7 @@ async fn closed_loop(address: SocketAddr, shape: Arc<Shape>, load: Load) -> anyh
 
 impl Tally {
     fn new() -> anyhow::Result<Self> {
-        let latency = Histogram::new_with_bounds(1, 120_000_000, 3)?;
-        Ok(Self { latency, errors: 0, first_error: None })
+        Ok(Self { latency: new_histogram()?, errors: 0, first_error: None })
     }
 
     fn record(&mut self, since: Instant, outcome: anyhow::Result<()>) {

@@ -91,6 +91,8 @@ mod tests {
             p99_ms: 2.0,
             p999_ms: 3.0,
             cpu_us_per_req: cpu,
+            cpu_us_least: cpu,
+            cpu_ratio: None,
             rss_peak_mib: 10.0,
             errors: 0,
             upstream_connections: 1,

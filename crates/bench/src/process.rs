@@ -21,7 +21,7 @@ pub struct Process {
 /// What a process has used so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
-    /// User and system time of the process and its children, in microseconds; as fine as the kernel's clock tick.
+    /// Time on a processor of the process and of all it started, in microseconds.
     pub cpu_us: u64,
     /// The most memory it ever held, in KiB.
     pub peak_kib: u64,
@@ -72,26 +72,53 @@ impl Process {
     /// When `/proc` does not say, as when the process has ended.
     pub fn usage(&self) -> anyhow::Result<Usage> {
         let pid = self.child.id().context("the process has ended")?;
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        // The name may hold blanks; the fields after its closing parenthesis do not.
-        let fields: Vec<&str> = stat.rsplit(')').next().context("no stat")?.split_whitespace().collect();
-        let ticks: u64 =
-            [11, 12, 13, 14].iter().map(|&field| fields[field].parse::<u64>().unwrap_or(0)).sum();
         let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
         let field = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name))?;
             line.split_whitespace().next()?.parse().ok()
         };
         Ok(Usage {
-            cpu_us: ticks * MICROSECONDS_A_TICK,
+            cpu_us: tree(pid)?.into_iter().map(on_processor).sum::<u64>() / 1000,
             peak_kib: field("VmHWM:").unwrap_or(0),
             resident_kib: field("VmRSS:").unwrap_or(0),
         })
     }
 }
 
-/// The kernel reports in hundredths of a second on every platform this runs on (`getconf CLK_TCK`).
-const MICROSECONDS_A_TICK: u64 = 10_000;
+/// The process and every living process that descends from it.
+fn tree(root: u32) -> anyhow::Result<Vec<u32>> {
+    let mut parents = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        // A process that ended meanwhile is nobody's child.
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // The name may hold blanks; the fields after its closing parenthesis do not.
+        let parent =
+            stat.rsplit(')').next().and_then(|fields| fields.split_whitespace().nth(1)?.parse().ok());
+        parents.extend(parent.map(|parent: u32| (pid, parent)));
+    }
+    let mut tree = vec![root];
+    let mut next = 0;
+    while let Some(&parent) = tree.get(next) {
+        tree.extend(parents.iter().filter(|(_, its)| *its == parent).map(|(pid, _)| *pid));
+        next += 1;
+    }
+    Ok(tree)
+}
+
+/// Nanoseconds that the living threads of a process have run; 0 when it has ended.
+///
+/// The scheduler counts in nanoseconds, `/proc/PID/stat` in hundredths of a second, too coarse for a short round.
+fn on_processor(pid: u32) -> u64 {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return 0 };
+    let ran = threads.flatten().filter_map(|thread| {
+        let ran = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        ran.split_whitespace().next()?.parse::<u64>().ok()
+    });
+    ran.sum()
+}
 
 fn spawn(command: &[String], core: Option<usize>, stdout: Stdio) -> anyhow::Result<Child> {
     let mut words = Vec::new();

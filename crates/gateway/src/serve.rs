@@ -11,6 +11,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use mpe_transport::gather;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -143,10 +144,10 @@ impl Connection {
             }
         });
         let socket = Written::new(Attended::new(stream), self.gateway.config().write_timeout);
-        let socket = TokioIo::new(socket);
-        let connection = self.builder.serve_connection(socket, service).into_owned();
+        let (socket, turns) = gather(socket);
+        let connection = self.builder.serve_connection(TokioIo::new(socket), service).into_owned();
         tokio::select! {
-            ended = self.watcher.watch(connection) => {
+            ended = turns.drive(self.watcher.watch(connection)) => {
                 if let Err(error) = ended {
                     tracing::debug!(%error, "connection ended");
                 }

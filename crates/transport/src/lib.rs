@@ -6,6 +6,7 @@ mod pool;
 
 mod connect;
 mod dial;
+mod gather;
 mod proxy;
 mod reach;
 mod tls;
@@ -32,6 +33,7 @@ pub use config::{PoolConfig, Preset, TlsConfig};
 pub use connect::{ByteStream, Dial, Dialing};
 pub use deadline::BodyDeadline;
 pub use error::{Error, ErrorKind, Sent};
+pub use gather::{Gathered, Turns, gather};
 pub use info::{ConnectTimes, ConnectionId, ExchangeInfo, OriginSnapshot, PoolSnapshot, Protocol};
 pub use metrics::{METRICS, Metric};
 pub use origin::{Origin, Scheme, Wire};

@@ -11,7 +11,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("mpe-transport", &[]),
     ("mpe-schema", &["mpe-mcp-protocol"]),
     ("mpe-engine", &["mpe-mcp-protocol", "mpe-transport"]),
-    ("mpe-gateway", &["mpe-engine", "mpe-mcp-protocol", "mpe-schema"]),
+    ("mpe-gateway", &["mpe-engine", "mpe-mcp-protocol", "mpe-schema", "mpe-transport"]),
     ("mpe-lambda-adapter", &["mpe-engine", "mpe-gateway", "mpe-mcp-protocol"]),
     (
         "mcp-proxy-engine",

@@ -15,9 +15,10 @@ use tracing::debug;
 use super::keep_alive::KeepAlive;
 use crate::connect::ByteStream;
 use crate::control::Control;
+use crate::gather::gather;
 use crate::metrics::Meter;
 use crate::pool::{self, Registration};
-use crate::{Error, ErrorKind, Protocol};
+use crate::{Error, ErrorKind, Origin, Protocol};
 
 /// An open HTTP/2 connection, as exchanges see it.
 #[derive(Debug)]
@@ -55,6 +56,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 pub(crate) async fn drive(registration: &Registration, stream: Box<dyn ByteStream>) -> Result<(), Error> {
     let config = registration.config();
     let origin = registration.origin();
+    let (stream, turns) = gather(stream);
     let (requests, mut connection) = Builder::new()
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -64,9 +66,8 @@ pub(crate) async fn drive(registration: &Registration, stream: Box<dyn ByteStrea
         .max_concurrent_streams(0)
         .handshake(stream)
         .await
-        .map_err(|error| {
-            Error::unsent(ErrorKind::Connect, format!("HTTP/2 with {origin} did not start")).caused_by(error)
-        })?;
+        .map_err(|error| not_started(origin, error))?;
+    turns.finish().await.map_err(|error| not_started(origin, error))?;
     let mut keep_alive = config
         .ping_interval
         .and_then(|interval| Some(KeepAlive::new(connection.ping_pong()?, interval, config.ping_timeout)));
@@ -85,7 +86,7 @@ pub(crate) async fn drive(registration: &Registration, stream: Box<dyn ByteStrea
         if link.control.is_closing(cx.waker()) {
             return Poll::Ready(false);
         }
-        if Pin::new(&mut connection).poll(cx).is_ready() {
+        if turns.poll(Pin::new(&mut connection), cx).is_ready() {
             return Poll::Ready(true);
         }
         let allowed = connection.max_concurrent_send_streams();
@@ -111,9 +112,13 @@ pub(crate) async fn drive(registration: &Registration, stream: Box<dyn ByteStrea
         link.forget_requests();
         drop(probe);
         // Nothing is left to do with how it ends.
-        let _ = timeout(FAREWELL, connection).await;
+        let _ = timeout(FAREWELL, turns.drive(connection)).await;
     }
     Ok(())
+}
+
+fn not_started(origin: &Origin, cause: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::unsent(ErrorKind::Connect, format!("HTTP/2 with {origin} did not start")).caused_by(cause)
 }
 
 // === impl Link ===
