@@ -46,7 +46,7 @@ impl Tenant {
         let _gauge = InFlight::new(route.handle);
         let mut outcome = self.dispatch(&view, &route, &call, accepted).await;
         if outcome.as_ref().is_err_and(is_about_our_headers) {
-            outcome = self.dispatch_anew(route.handle, &call, accepted, outcome).await;
+            outcome = Box::pin(self.dispatch_anew(route.handle, &call, accepted, outcome)).await;
         }
         let label = match &outcome {
             Ok(outcome) => outcome::label(&outcome.kind),
@@ -90,7 +90,8 @@ impl Tenant {
             },
         };
         let answer = match reuse {
-            Some((reuse, key)) => reuse.answer(key, deadline, errand.run()).await?,
+            // Boxed: the common way stays small.
+            Some((reuse, key)) => Box::pin(reuse.answer(key, deadline, errand.run())).await?,
             None => errand.run().await?,
         };
         let head = CallToolResult::peek(&answer.result).map_err(|malformed| {

@@ -135,13 +135,14 @@ impl Connection {
         let service = service_fn(|request: http::Request<Incoming>| {
             let gateway = self.gateway.clone();
             let is_loopback = self.is_loopback;
-            async move {
+            // Boxed: hyper moves it, and later what answers it, a dozen times on its way into and out of the stream's task.
+            Box::pin(async move {
                 let mut request = request.map(|body| body.map_err(BoxError::from).boxed_unsync());
                 if is_loopback {
                     request.extensions_mut().insert(BoundToLoopback);
                 }
                 Ok::<_, Infallible>(gateway.handle(request).await.map(Fetched::new))
-            }
+            })
         });
         let socket = Written::new(Attended::new(stream), self.gateway.config().write_timeout);
         let (socket, turns) = gather(socket);

@@ -104,13 +104,13 @@ impl Pool {
     ///
     /// # Cancel safety
     /// As [`Pool::send`].
-    pub async fn send_with(
+    pub fn send_with(
         &self,
         origin: &Origin,
         request: Request<Bytes>,
         options: ExchangeOptions,
-    ) -> Result<Response<Body>, Error> {
-        self.exchange(origin, request.into(), options).await
+    ) -> impl Future<Output = Result<Response<Body>, Error>> + Send {
+        self.exchange(origin, request.into(), options)
     }
 
     /// As [`Pool::send_with`], with a body that is still coming. It is sent as fast as the peer takes it, also while

@@ -1,5 +1,6 @@
 //! A request for an upstream, from either era: run it, bridge what the eras do differently, answer.
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -242,11 +243,11 @@ fn strange(kind: &str, upstream: &UpstreamKey) -> CallError {
 impl Run {
     async fn finish(self, round: Round) -> Answer {
         let cancellable = self.caller.session.as_ref().map(|session| session.cancellable(&self.caller.id));
-        let rounds = self.rounds(round);
+        let mut rounds = pin!(self.rounds(round));
         let outcome = match &cancellable {
             None => rounds.await,
             Some(cancellable) => tokio::select! {
-                outcome = rounds => outcome,
+                outcome = &mut rounds => outcome,
                 () = cancellable.token.cancelled() => {
                     let refusal = Refusal::new(code::INTERNAL_ERROR, "the client cancelled the call");
                     Err(refusal.with_status(StatusCode::OK))

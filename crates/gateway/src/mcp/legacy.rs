@@ -113,17 +113,17 @@ fn handshake(inbound: &Inbound, request: &Request) -> Result<http::Response<Body
 const MAX_SESSION_ID: usize = 4 << 10;
 
 /// Answers a request within, or without, a session.
-pub(crate) async fn request(mut inbound: Inbound, request: Request) -> http::Response<Body> {
-    match Scope::of(&inbound) {
+pub(crate) async fn request(inbound: &mut Inbound, request: Request) -> http::Response<Body> {
+    match Scope::of(inbound) {
         Ok(scope) => {
             // Who reads no stream cannot be asked, whatever it declared.
-            let declares = scope.token.as_ref().filter(|_| reads_streams(&inbound));
+            let declares = scope.token.as_ref().filter(|_| reads_streams(inbound));
             let capabilities = declares.and_then(|token| token.capabilities.as_deref());
             if let Some(capabilities) = declared::any(capabilities) {
                 let params = Members::of_params(request.params.as_deref());
-                Box::pin(declared::look(&mut inbound, &request.method, params.as_ref(), capabilities)).await;
+                Box::pin(declared::look(inbound, &request.method, params.as_ref(), capabilities)).await;
             }
-            answer(&inbound, &scope, request).await
+            answer(inbound, &scope, request).await
         }
         Err(refusal) => refusal.into_response(Some(&request.id)),
     }
@@ -292,12 +292,12 @@ async fn take(inbound: &Inbound, scope: &Scope, response: Response, message: &By
 }
 
 /// Answers an array, which only 2025-03-26 knows: requests at once, answers together.
-pub(crate) async fn batch(inbound: Inbound, bytes: &Bytes) -> http::Response<Body> {
+pub(crate) async fn batch(inbound: &Inbound, bytes: &Bytes) -> http::Response<Body> {
     let refuse = |message: &str| {
         let refusal = Refusal::new(code::INVALID_REQUEST, message).with_status(StatusCode::BAD_REQUEST);
         refusal.into_response(None)
     };
-    let scope = match Scope::of(&inbound) {
+    let scope = match Scope::of(inbound) {
         Ok(scope) => scope,
         Err(refusal) => return refusal.into_response(None),
     };
@@ -317,9 +317,9 @@ pub(crate) async fn batch(inbound: Inbound, bytes: &Bytes) -> http::Response<Bod
             Ok(Message::Request(request)) if request.method == "initialize" => {
                 return refuse("initialize does not stand in an array");
             }
-            Ok(Message::Request(request)) => requests.push(answer_in_batch(&inbound, &scope, request, text)),
-            Ok(Message::Notification(notification)) => hear(&inbound, &scope, &notification, &text).await,
-            Ok(Message::Response(response)) => take(&inbound, &scope, response, &text).await,
+            Ok(Message::Request(request)) => requests.push(answer_in_batch(inbound, &scope, request, text)),
+            Ok(Message::Notification(notification)) => hear(inbound, &scope, &notification, &text).await,
+            Ok(Message::Response(response)) => take(inbound, &scope, response, &text).await,
             Err(error) => return refuse(&error.message),
         }
     }

@@ -50,15 +50,16 @@ enum Reading {
 }
 
 /// Answers one request to the MCP face.
-pub(crate) async fn handle(inbound: Inbound) -> http::Response<Body> {
+pub(crate) async fn handle(mut inbound: Inbound) -> http::Response<Body> {
     match inbound.parts.method {
-        Method::GET => listen::legacy(&inbound).await,
+        // Boxed, as all that is not the common way: that one stays small.
+        Method::GET => Box::pin(listen::legacy(&inbound)).await,
         Method::DELETE => legacy::end(&inbound),
-        _ => post(inbound).await,
+        _ => post(&mut inbound).await,
     }
 }
 
-async fn post(mut inbound: Inbound) -> http::Response<Body> {
+async fn post(inbound: &mut Inbound) -> http::Response<Body> {
     if let Some(refusal) = refuse_media_type(&inbound.parts.headers) {
         return refusal.into_response(None);
     }
@@ -70,7 +71,7 @@ async fn post(mut inbound: Inbound) -> http::Response<Body> {
         inbound.parts.extensions.insert(Whole(bytes.clone()));
     }
     if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
-        return legacy::batch(inbound, &bytes).await;
+        return Box::pin(legacy::batch(inbound, &bytes)).await;
     }
     let message = match parse(&bytes) {
         Ok(message) => message,
@@ -78,32 +79,33 @@ async fn post(mut inbound: Inbound) -> http::Response<Body> {
     };
     match message {
         Message::Request(request) => answer_request(inbound, request).await,
-        Message::Notification(notification) => legacy::notified(&inbound, &notification, &bytes).await,
-        Message::Response(response) => legacy::answered(&inbound, response, &bytes).await,
+        Message::Notification(notification) => {
+            Box::pin(legacy::notified(inbound, &notification, &bytes)).await
+        }
+        Message::Response(response) => Box::pin(legacy::answered(inbound, response, &bytes)).await,
     }
 }
 
-async fn answer_request(mut inbound: Inbound, request: Request) -> http::Response<Body> {
+async fn answer_request(inbound: &mut Inbound, request: Request) -> http::Response<Body> {
     let prepared = {
         // Taken apart once, for the decision and for the modern era.
         let params = Members::of_params(request.params.as_deref());
         let meta = params.as_ref().and_then(|params| params.get("_meta")).and_then(Members::of);
         match era_of(&request.method, meta.as_ref(), &inbound.parts.headers) {
-            Reading::Handshake => return legacy::initialize(&inbound, &request),
+            Reading::Handshake => return legacy::initialize(inbound, &request),
             Reading::Legacy => None,
             Reading::Modern => {
                 let meta = meta.unwrap_or_default();
                 if let Some(capabilities) = declared::any(meta.get(key::CLIENT_CAPABILITIES)) {
                     // Large, and of little use to most.
-                    Box::pin(declared::look(&mut inbound, &request.method, params.as_ref(), capabilities))
-                        .await;
+                    Box::pin(declared::look(inbound, &request.method, params.as_ref(), capabilities)).await;
                 }
-                Some(modern::prepare(&inbound, &request, params, &meta))
+                Some(modern::prepare(inbound, &request, params, &meta))
             }
         }
     };
     match prepared {
-        None => legacy::request(inbound, request).await,
+        None => Box::pin(legacy::request(inbound, request)).await,
         Some(prepared) => modern::answer(inbound, request.id, prepared).await,
     }
 }

@@ -56,7 +56,7 @@ struct Checked<'a> {
 
 /// Answers a modern request, given what it came to.
 pub(crate) async fn answer(
-    inbound: Inbound,
+    inbound: &Inbound,
     id: Id,
     prepared: Result<Prepared, Refusal>,
 ) -> http::Response<Body> {
@@ -66,9 +66,9 @@ pub(crate) async fn answer(
     };
     match prepared {
         Prepared::Answer(answer) => answer.into_response(Some(&id)),
-        Prepared::Call(caller, operation) => call::answer(&inbound, *caller, operation).await,
+        Prepared::Call(caller, operation) => call::answer(inbound, *caller, operation).await,
         Prepared::Listen(interest, capabilities) => {
-            listen::modern(&inbound, id, interest, capabilities.as_deref()).await
+            listen::modern(inbound, id, interest, capabilities.as_deref()).await
         }
     }
 }

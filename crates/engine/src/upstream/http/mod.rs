@@ -248,14 +248,18 @@ impl Inner {
     /// Sends one request as the server was found to want it. A server that turns out not to be what it was is found out
     /// anew, and the request, which it has refused, is sent once more.
     async fn request(self: &Arc<Self>, request: &UpstreamRequest) -> Result<UpstreamReply, UpstreamError> {
-        let found = self.found(request.deadline).await.map_err(UpstreamError::before_sending)?;
+        let found = match self.found.load_full() {
+            Some(found) => found,
+            // Boxed, like everything here that happens once in a while: the common way stays small.
+            None => Box::pin(self.found(request.deadline)).await.map_err(UpstreamError::before_sending)?,
+        };
         let (outcome, is_certain) = match self.request_as(&found, request).await? {
             Told::Reply(reply) => return Ok(reply),
             Told::Misfit { outcome, is_certain } => (outcome, is_certain),
         };
-        match self.found_otherwise(&found, is_certain, request.deadline).await {
+        match Box::pin(self.found_otherwise(&found, is_certain, request.deadline)).await {
             None => outcome,
-            Some(now) => match self.request_as(&now, request).await? {
+            Some(now) => match Box::pin(self.request_as(&now, request)).await? {
                 Told::Reply(reply) => Ok(reply),
                 Told::Misfit { outcome, .. } => outcome,
             },
@@ -268,11 +272,11 @@ impl Inner {
         request: &UpstreamRequest,
     ) -> Result<Told, UpstreamError> {
         if events::is_used(found) {
-            return events::request(self, found, request).await.map(Told::Reply);
+            return Box::pin(events::request(self, found, request)).await.map(Told::Reply);
         }
         match found.version.era() {
             Era::Modern => modern::request(self, found.version, request).await,
-            Era::Legacy => legacy::request(self, request).await,
+            Era::Legacy => Box::pin(legacy::request(self, request)).await,
         }
     }
 
