@@ -12,7 +12,8 @@ pub struct PoolConfig {
     pub enable_http2: bool,
     /// Open connections over all origins, at most. Default: 100.
     pub max_connections: usize,
-    /// Idle connections kept, over all origins, at most. Default: 20.
+    /// Idle connections kept, over all origins, at most; those over it were in use within the last second, so that calls
+    /// which follow each other need not connect anew. 0: none at all. Default: 20.
     pub max_keepalive_connections: usize,
     /// How long an idle connection is kept. Default: 30 s.
     pub keepalive_expiry: Duration,

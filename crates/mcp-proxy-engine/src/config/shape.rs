@@ -551,7 +551,7 @@ pub struct Http2Config {
     /// Open connections over all servers, at most. Default: 100.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_connections: Option<Count>,
-    /// Idle connections kept, at most. Default: 20.
+    /// Idle connections kept, at most; those over it were in use within the last second. 0: none at all. Default: 20.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_keepalive_connections: Option<Count>,
     /// How long an idle connection is kept. Default: 30 s.

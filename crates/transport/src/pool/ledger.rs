@@ -55,6 +55,13 @@ impl From<&PoolConfig> for Limits {
     }
 }
 
+impl Limits {
+    /// How long an idle connection over the limit is kept; with a limit of none, not at all.
+    fn surplus_for(&self) -> Duration {
+        if self.idle == 0 { Duration::ZERO } else { SURPLUS.min(self.idle_for) }
+    }
+}
+
 /// An origin's place in the book.
 pub(crate) type OriginKey = u32;
 
@@ -199,6 +206,10 @@ enum State {
 /// How long an origin with live connections waits after a failed attempt to open a further one.
 const HOLD_AFTER_FAILURE: Duration = Duration::from_secs(1);
 
+/// How long an idle connection over the limit is kept: longer than calls that follow each other are apart, and no longer,
+/// since the limit is there to have few.
+const SURPLUS: Duration = Duration::from_secs(1);
+
 /// Origins remembered without any connection or waiter: what is kept of them is a few counters and the protocol.
 const MAX_REMEMBERED_ORIGINS: usize = 1024;
 
@@ -235,6 +246,7 @@ impl<W, C: Clone> Ledger<W, C> {
         // Usually the tick was here first. But the timers of a process that was stopped, as Lambda and laptops do, fire
         // only after the first call, and by then the peer has forgotten the connection.
         self.expire_idle(now, out);
+        self.close_surplus(now, out);
         let key = self.enter_origin(origin);
         // Those who wait go first, even when a place is free this very moment.
         if self.origins[key].waiting.is_empty()
@@ -266,7 +278,7 @@ impl<W, C: Clone> Ledger<W, C> {
         {
             self.waiting -= 1;
             // An idle connection may have been kept for this one's sake.
-            self.make_room_for_idle(now, out);
+            self.close_surplus(now, out);
         }
     }
 
@@ -424,6 +436,7 @@ impl<W, C: Clone> Ledger<W, C> {
                 self.arm(next, out);
             }
         }
+        self.close_surplus(now, out);
         if let Some((&(since, _), _)) = self.idle.first_key_value() {
             self.arm(since + self.limits.idle_for, out);
         }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::Request;
 use mpe_transport::{ErrorKind, PoolConfig, Preset, Sent};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Instant;
 
 #[tokio::test(start_paused = true)]
 async fn a_hundred_callers_cause_one_connect() {
@@ -300,10 +301,40 @@ async fn no_more_idle_connections_are_kept_than_the_limit_says() {
     for call in calls {
         text(soon(call).await.unwrap().unwrap()).await.unwrap();
     }
+    settle().await;
+    assert_eq!(of(&pool, &h2c()).idle, 2, "both were in use a moment ago");
+    let begin = Instant::now();
     first.closed().await;
+    assert_eq!(begin.elapsed().as_secs(), 1);
     drop(first);
     settle().await;
     assert_eq!(of(&pool, &h2c()).idle, 1);
+    nothing_leaked(&pool).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_follow_each_other_open_no_connections_anew_because_of_the_idle_limit() {
+    let mut network = Network::new();
+    let mut config = PoolConfig::default();
+    (config.max_streams, config.max_keepalive_connections) = (1, 1);
+    let pool = network.pool(config);
+    let mut peers: Vec<_> = Vec::new();
+    for round in 0..100 {
+        let calls: Vec<_> = (0..3).map(|_| spawn_send(&pool, &h2c(), post("x"))).collect();
+        while round == 0 && peers.len() < calls.len() {
+            peers.push(network.accept_h2(&[]).await);
+        }
+        for peer in &mut peers {
+            let stream = peer.request().await;
+            peer.answer(stream, b"ok").await;
+        }
+        for call in calls {
+            text(soon(call).await.unwrap().unwrap()).await.unwrap();
+        }
+        tokio::time::advance(Duration::from_millis(100)).await;
+    }
+    assert_eq!(of(&pool, &h2c()).opened, 3);
+    drop(peers);
     nothing_leaked(&pool).await;
 }
 

@@ -158,7 +158,7 @@ impl<W, C: Clone> Ledger<W, C> {
             State::Open => {
                 book.idle_since = Some(now);
                 self.idle.insert((now, book.id), slot);
-                self.make_room_for_idle(now, out);
+                self.close_surplus(now, out);
                 self.arm(now + self.limits.idle_for, out);
                 if self.waiting > 0 {
                     self.connect_for_all(now, out);
@@ -167,12 +167,20 @@ impl<W, C: Clone> Ledger<W, C> {
         }
     }
 
-    /// Closes the longest idle connections over the limit.
-    pub(super) fn make_room_for_idle(&mut self, now: Instant, out: &mut Vec<Action<W, C>>) {
-        // One that waiters of its own origin are about to take is not idle in any useful sense.
+    /// Closes the longest idle connections over the limit, unless they were in use a moment ago.
+    ///
+    /// Between two calls a connection is idle too. To close it at once, because more calls come and go together than
+    /// connections may stay, would open another for the next call, thousands of times a second.
+    pub(super) fn close_surplus(&mut self, now: Instant, out: &mut Vec<Action<W, C>>) {
         while self.idle.len() > self.limits.idle {
-            let (_, &slot) = self.idle.first_key_value().expect("longer than the limit");
+            let (&(since, _), &slot) = self.idle.first_key_value().expect("longer than the limit");
+            // One that waiters of its own origin are about to take is not idle in any useful sense.
             if !self.origins[self.connections[slot].origin].waiting.is_empty() {
+                return;
+            }
+            let ends = since + self.limits.surplus_for();
+            if ends > now {
+                self.arm(ends, out);
                 return;
             }
             self.drain(slot);

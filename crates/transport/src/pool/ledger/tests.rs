@@ -269,12 +269,9 @@ impl World {
         assert!(self.connections.len() <= LIMITS.connections, "more connections than allowed");
         assert_eq!(self.ledger.n_connections(), self.connections.len());
         assert_eq!(self.ledger.n_waiting(), self.waiters.len());
-        let n_idle =
-            self.connections.values().filter(|it| self.is_usable(it) && !self.held.contains(&it.key)).count();
-        assert!(
-            n_idle <= LIMITS.idle.max(1) || !self.waiters.is_empty(),
-            "more idle connections than allowed"
-        );
+        let is_surplus = |since: Instant| since + LIMITS.surplus_for() <= self.now;
+        let n_idle = self.ledger.idle.keys().filter(|(since, _)| is_surplus(*since)).count();
+        assert!(n_idle <= LIMITS.idle || !self.waiters.is_empty(), "more idle connections than allowed");
         for waiter in self.waiters.values() {
             let of_origin = || self.connections.values().filter(|it| it.origin == waiter.origin);
             let has_place = |it: &Connection| {
