@@ -101,19 +101,18 @@ async fn measure(options: &Options, folder: &std::path::Path) -> anyhow::Result<
     let p50_among_many_ms = p50(many.address, &last).await?;
     let resident_mib = resident_kib(&many).await? / 1024.0;
 
-    let before = resident_kib(&many).await?;
-    let listening = listen(many.address, options.listeners).await?;
-    let after = resident_kib(&many).await?;
-    let kib_per_listener = (after - before) / options.listeners.max(1) as f64;
-    drop(listening);
     // The first legacy client has every upstream asked what it offers in that era, which no later one costs again.
     open_sessions(many.address, 1).await?;
     tokio::time::sleep(Duration::from_secs(2)).await;
 
+    // Sessions first: they stay, so nothing is given back that what comes after could take.
     let before = resident_kib(&many).await?;
     let sessions = open_sessions(many.address, options.sessions).await?;
-    let after = resident_kib(&many).await?;
+    let between = resident_kib(&many).await?;
     ensure!(sessions == options.sessions, "{sessions} of {} sessions were opened", options.sessions);
+    let listening = listen(many.address, options.listeners).await?;
+    let after = resident_kib(&many).await?;
+    drop(listening);
     Ok(Figures {
         upstreams: options.upstreams,
         ready_ms,
@@ -121,9 +120,9 @@ async fn measure(options: &Options, folder: &std::path::Path) -> anyhow::Result<
         p50_among_one_ms,
         p50_among_many_ms,
         listeners: options.listeners,
-        kib_per_listener,
+        kib_per_listener: (after - between).max(0.0) / options.listeners.max(1) as f64,
         sessions,
-        kib_per_session: (after - before).max(0.0) / options.sessions.max(1) as f64,
+        kib_per_session: (between - before).max(0.0) / options.sessions.max(1) as f64,
     })
 }
 

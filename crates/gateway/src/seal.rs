@@ -65,8 +65,18 @@ impl Sealer {
 /// Bytes from the system's random source.
 pub(crate) fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
-    aws_lc_rs::rand::fill(&mut bytes).expect("the system's random source works");
+    getrandom::fill(&mut bytes).expect("the system's random source works");
     bytes
+}
+
+/// Has aws-lc's generator begin, on a thread of its own: it measures the processor's jitter for 50 ms before its first
+/// byte, which the first sealed token or TLS handshake would wait for, and the first call does not need.
+pub(crate) fn warm_up() {
+    // Without a thread to spare, whoever needs it first waits for it.
+    let _ = std::thread::Builder::new().name("random".to_owned()).spawn(|| {
+        // One that fails here fails again where somebody can be told.
+        let _ = aws_lc_rs::rand::fill(&mut [0]);
+    });
 }
 
 /// A short unguessable name.

@@ -31,7 +31,7 @@ use crate::mcp::sessions::Sessions;
 use crate::problem::{Problem, ProblemType};
 use crate::replicas::{FORWARDED, Forwarded, Replicas};
 use crate::router::{self, Face, Fixed};
-use crate::seal::Sealer;
+use crate::seal::{self, Sealer};
 use crate::view::{FaceDerive, View, view_of};
 use crate::{GatewayConfig, admin, batch, body, deadline, docs, documents, graphql, mcp, origin, plan, rest};
 
@@ -122,6 +122,7 @@ impl Gateway {
             meters: Meters::default(),
             config,
         };
+        seal::warm_up();
         Ok(Self { inner: Arc::new(inner) })
     }
 
