@@ -20,6 +20,9 @@ const LARGEST_PIECE: usize = 4 << 10;
 /// Bytes that may wait for the end of a turn: what one write hands to a socket well, and all that a stalled peer costs.
 const LIMIT: usize = 32 << 10;
 
+/// Pieces of one vectored write, the gathered bytes among them; h2 writes two.
+const MOST_PIECES: usize = 8;
+
 /// Splits `stream` into what a protocol reads and writes, and the handle that ends its turns.
 ///
 /// What is written in pieces of at most 4 KiB waits, up to 32 KiB of it, until [`Turns`] says that the turn is over.
@@ -48,6 +51,10 @@ struct Gathering<S> {
     failed: Option<Arc<io::Error>>,
 }
 
+fn lock<S>(shared: &Mutex<Gathering<S>>) -> MutexGuard<'_, Gathering<S>> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 // === impl Turns ===
 
 impl<S: AsyncWrite + Unpin> Turns<S> {
@@ -58,7 +65,7 @@ impl<S: AsyncWrite + Unpin> Turns<S> {
         let mut connection = connection;
         let ended = connection.as_mut().poll(cx);
         // Pending means that the stream wakes this task when it takes more.
-        let written = self.lock().poll_write_out(cx);
+        let written = lock(&self.shared).poll_write_out(cx);
         match (ended, written) {
             (Poll::Pending, Poll::Ready(Err(_))) => connection.poll(cx),
             (ended, _) => ended,
@@ -86,13 +93,7 @@ impl<S: AsyncWrite + Unpin> Turns<S> {
     /// # Cancel safety
     /// Dropping the future leaves the rest gathered.
     pub async fn finish(&self) -> io::Result<()> {
-        poll_fn(|cx| self.lock().poll_write_out(cx)).await
-    }
-}
-
-impl<S> Turns<S> {
-    fn lock(&self) -> MutexGuard<'_, Gathering<S>> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+        poll_fn(|cx| lock(&self.shared).poll_write_out(cx)).await
     }
 }
 
@@ -168,16 +169,7 @@ fn again(error: &Arc<io::Error>) -> io::Error {
     io::Error::new(error.kind(), Arc::clone(error))
 }
 
-/// Pieces of one vectored write, the gathered bytes among them; h2 writes two.
-const MOST_PIECES: usize = 8;
-
 // === impl Gathered ===
-
-impl<S> Gathered<S> {
-    fn lock(&self) -> MutexGuard<'_, Gathering<S>> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 impl<S: AsyncRead + Unpin> AsyncRead for Gathered<S> {
     fn poll_read(
@@ -185,13 +177,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gathered<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.lock().stream).poll_read(cx, buffer)
+        Pin::new(&mut lock(&self.shared).stream).poll_read(cx, buffer)
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Gathered<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.lock().poll_take(cx, &[IoSlice::new(bytes)])
+        lock(&self.shared).poll_take(cx, &[IoSlice::new(bytes)])
     }
 
     fn poll_write_vectored(
@@ -199,7 +191,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gathered<S> {
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.lock().poll_take(cx, pieces)
+        lock(&self.shared).poll_take(cx, pieces)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -209,11 +201,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gathered<S> {
 
     /// Does nothing: the end of the turn flushes.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.lock().check())
+        Poll::Ready(lock(&self.shared).check())
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut gathering = self.lock();
+        let mut gathering = lock(&self.shared);
         ready!(gathering.poll_write_out(cx))?;
         Pin::new(&mut gathering.stream).poll_shutdown(cx)
     }
@@ -228,7 +220,7 @@ mod tests {
 
     use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
-    use super::{LARGEST_PIECE, LIMIT, Turns, gather};
+    use super::{LARGEST_PIECE, LIMIT, Turns, gather, lock};
 
     /// A stream that keeps every write apart, takes at most `room` bytes more, and then fails if it is told to.
     #[derive(Debug)]
@@ -293,7 +285,7 @@ mod tests {
     }
 
     fn writes(turns: &Turns<Recorder>) -> Vec<Vec<u8>> {
-        turns.lock().stream.writes.clone()
+        lock(&turns.shared).stream.writes.clone()
     }
 
     #[tokio::test]
@@ -330,7 +322,7 @@ mod tests {
         stream.write_all(b"0123456789").await.expect("gathered");
         let large = vec![b'x'; LARGEST_PIECE + 1];
         assert!(Pin::new(&mut stream).poll_write(&mut context, &large).is_pending(), "the socket is full");
-        turns.lock().stream.room = 10;
+        lock(&turns.shared).stream.room = 10;
         let taken = Pin::new(&mut stream).poll_write(&mut context, &large);
         assert!(matches!(taken, Poll::Ready(Ok(6))), "four bytes were owed: {taken:?}");
         assert_eq!(writes(&turns).concat(), b"0123456789xxxxxx");
@@ -343,7 +335,7 @@ mod tests {
         let piece = [b'x'; 1024];
         let taken = (0..).take_while(|_| Pin::new(&mut stream).poll_write(&mut context, &piece).is_ready());
         assert_eq!(taken.count() * piece.len(), LIMIT);
-        turns.lock().stream.room = usize::MAX;
+        lock(&turns.shared).stream.room = usize::MAX;
         turns.finish().await.expect("room again");
         assert_eq!(writes(&turns).concat().len(), LIMIT);
     }
@@ -374,7 +366,7 @@ mod tests {
         let (mut stream, turns) = gather(Recorder::with_room(usize::MAX));
         stream.write_all(b"farewell").await.expect("gathered");
         stream.shutdown().await.expect("shut");
-        assert!(turns.lock().stream.is_shut);
+        assert!(lock(&turns.shared).stream.is_shut);
         assert_eq!(writes(&turns), [b"farewell".to_vec()]);
 
         let (mut stream, turns) = gather(Recorder::with_room(usize::MAX));

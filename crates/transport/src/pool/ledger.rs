@@ -246,7 +246,6 @@ impl<W, C: Clone> Ledger<W, C> {
         // Usually the tick was here first. But the timers of a process that was stopped, as Lambda and laptops do, fire
         // only after the first call, and by then the peer has forgotten the connection.
         self.expire_idle(now, out);
-        self.close_surplus(now, out);
         let key = self.enter_origin(origin);
         // Those who wait go first, even when a place is free this very moment.
         if self.origins[key].waiting.is_empty()

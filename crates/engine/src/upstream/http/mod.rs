@@ -248,15 +248,12 @@ impl Inner {
     /// Sends one request as the server was found to want it. A server that turns out not to be what it was is found out
     /// anew, and the request, which it has refused, is sent once more.
     async fn request(self: &Arc<Self>, request: &UpstreamRequest) -> Result<UpstreamReply, UpstreamError> {
-        let found = match self.found.load_full() {
-            Some(found) => found,
-            // Boxed, like everything here that happens once in a while: the common way stays small.
-            None => Box::pin(self.found(request.deadline)).await.map_err(UpstreamError::before_sending)?,
-        };
+        let found = self.found(request.deadline).await.map_err(UpstreamError::before_sending)?;
         let (outcome, is_certain) = match self.request_as(&found, request).await? {
             Told::Reply(reply) => return Ok(reply),
             Told::Misfit { outcome, is_certain } => (outcome, is_certain),
         };
+        // Boxed, like everything here that happens once in a while: the common way stays small.
         match Box::pin(self.found_otherwise(&found, is_certain, request.deadline)).await {
             None => outcome,
             Some(now) => match Box::pin(self.request_as(&now, request)).await? {
@@ -351,7 +348,7 @@ impl Inner {
         if let Some(found) = self.found.load_full() {
             return Ok(found);
         }
-        self.probe(deadline).await
+        Box::pin(self.probe(deadline)).await
     }
 
     /// What was found has been proven wrong: the next request finds out anew.
