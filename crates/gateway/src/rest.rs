@@ -7,6 +7,7 @@ use futures_util::FutureExt;
 use http::{HeaderMap, Method, header};
 use mpe_engine::{CallContext, ToolCall};
 use mpe_mcp_protocol::header::{MCP_PARAM_PREFIX, decode_value};
+use mpe_mcp_protocol::pointer::escape;
 use mpe_schema::{Operation, SchemaViolation};
 use serde_json::value::RawValue;
 
@@ -43,7 +44,7 @@ fn refuse_query(inbound: &Inbound) -> Option<Problem> {
         Ok(pairs) => pairs,
     };
     let misplaced = |name: &str| SchemaViolation {
-        pointer: format!("/{}", name.replace('~', "~0").replace('/', "~1")),
+        pointer: format!("/{}", escape(name)),
         message: "this operation takes its arguments in the body, not in the query".to_owned(),
     };
     let violations: Vec<_> = pairs.iter().map(|(name, _)| misplaced(name)).collect();

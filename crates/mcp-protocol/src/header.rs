@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 
 use crate::jsonrpc::DecodeError;
 use crate::object::{Object, kind_of, string_of};
+use crate::pointer::escape;
 
 /// The method of a modern request.
 pub const MCP_METHOD: &str = "mcp-method";
@@ -384,7 +385,7 @@ fn param_kind(types: Option<&Value>) -> Option<ParamKind> {
 
 fn push_token(pointer: &mut String, token: &str) {
     pointer.push('/');
-    pointer.push_str(&token.replace('~', "~0").replace('/', "~1"));
+    pointer.push_str(&escape(token));
 }
 
 /// RFC 9110 §5.6.2.

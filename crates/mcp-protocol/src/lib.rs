@@ -11,6 +11,7 @@ pub mod meta;
 pub mod object;
 pub mod pager;
 pub mod params;
+pub mod pointer;
 pub mod probe;
 pub mod result;
 pub mod sse;

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 
+use mpe_mcp_protocol::pointer::escape;
 use serde::Deserializer;
 use serde::de::{MapAccess, Visitor};
 use serde_json::Value;
@@ -11,7 +12,7 @@ use serde_json::value::RawValue;
 use crate::SchemaViolation;
 use crate::check::MAX_VIOLATIONS;
 use crate::coerce::{Reader, coerce, coerce_segment, coerce_variable, quoted};
-use crate::local::{escape, follow};
+use crate::local::follow;
 use crate::operation::{Given, Location, Operation, Parameter};
 use crate::query::tree;
 

@@ -4,10 +4,11 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
 use indexmap::IndexMap;
+use mpe_mcp_protocol::pointer::escape;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::local::{escape, follow, percent_decode};
+use crate::local::{follow, percent_decode};
 use crate::operations::properties;
 use crate::query::Text;
 use crate::{SchemaViolation, Validator};

@@ -1,5 +1,6 @@
 //! Finding one's way inside one schema document: keywords that hold schemas, and local references.
 
+use mpe_mcp_protocol::pointer::escape;
 use serde_json::Value;
 
 /// How a keyword holds further schemas.
@@ -168,11 +169,6 @@ pub(crate) fn is_own_alternative(root: &Value, target: &Value) -> bool {
         }
     }
     false
-}
-
-/// A name as one step of a JSON Pointer (RFC 6901 §3).
-pub(crate) fn escape(name: &str) -> String {
-    name.replace('~', "~0").replace('/', "~1")
 }
 
 /// Whether a value is of what the keyword `type` says; where it says nothing that is known, any is.

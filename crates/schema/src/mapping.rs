@@ -1,8 +1,8 @@
 //! `response_mappings`: JSON Schema, or the Python product's `list`/`dict` spelling of it.
 
+use mpe_mcp_protocol::pointer::escape;
 use serde_json::{Map, Value};
 
-use crate::local::escape;
 use crate::{SchemaError, SchemaErrorKind};
 
 /// The JSON Schema of a response mapping.

@@ -1,9 +1,9 @@
 //! Query pairs as a tree: `a=1&a=2&b[c]=3` is `{a: [1, 2], b: {c: 3}}`.
 
 use indexmap::IndexMap;
+use mpe_mcp_protocol::pointer::escape;
 
 use crate::SchemaViolation;
-use crate::local::escape;
 
 /// What the query says of one argument, still as text.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,9 +4,10 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
+use mpe_mcp_protocol::pointer::escape;
 use serde_json::{Map, Value};
 
-use crate::local::{Holds, MAX_DEPTH, escape, holds, is_schema, map_children};
+use crate::local::{Holds, MAX_DEPTH, holds, is_schema, map_children};
 
 /// Whether a keyword may have this value (JSON Schema 2020-12 and its older spellings, and what OpenAPI adds). Keywords that nobody
 /// knows may have any.

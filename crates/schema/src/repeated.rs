@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use mpe_mcp_protocol::pointer::escape;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::SchemaViolation;
-use crate::local::escape;
 
 /// The first member of `json`, at any depth, that its object names twice; or that it cannot be read, and so nobody knows.
 pub fn repeated_member(json: &RawValue) -> Option<SchemaViolation> {

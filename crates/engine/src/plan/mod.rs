@@ -32,6 +32,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use mpe_mcp_protocol::object::{Object, array_of, string_of};
+use mpe_mcp_protocol::pointer::escape;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
@@ -188,7 +189,7 @@ impl Step {
             if !["id", "tool", "arguments", "map", "on_error"].contains(&member) {
                 let message =
                     format!("no such member; expected id, tool, arguments, map or on_error, not '{member}'");
-                return Err(PlanError::new(format!("/{n}/{}", pointer::escape(member)), message));
+                return Err(PlanError::new(format!("/{n}/{}", escape(member)), message));
             }
         }
         let id = object.get("id").and_then(string_of).expect("ids were read before").into_owned();

@@ -1,6 +1,7 @@
 //! JSON Pointer (RFC 6901) into raw JSON.
 
 use mpe_mcp_protocol::object::{Object, array_of};
+use mpe_mcp_protocol::pointer::unescape;
 use serde_json::value::RawValue;
 
 /// Whether `pointer` is one: empty, or tokens that each begin with a slash, `~` only as `~0` and `~1`.
@@ -23,15 +24,6 @@ pub(crate) fn find<'a>(root: &'a RawValue, pointer: &str) -> Option<&'a RawValue
         };
     }
     Some(at)
-}
-
-/// A member name as a token.
-pub(crate) fn escape(name: &str) -> String {
-    name.replace('~', "~0").replace('/', "~1")
-}
-
-fn unescape(token: &str) -> String {
-    token.replace("~1", "/").replace("~0", "~")
 }
 
 /// Without leading zeros, as RFC 6901 §4 has it.

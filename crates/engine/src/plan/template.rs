@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use mpe_mcp_protocol::object::{Object, array_of, raw_of, string_of};
+use mpe_mcp_protocol::pointer::escape;
 use serde_json::value::RawValue;
 
 use super::{PlanError, pointer};
@@ -161,7 +162,7 @@ impl<'a> Reader<'a> {
         }
         let mut members = Vec::with_capacity(object.len());
         for (name, value) in object.iter() {
-            members.push((name.to_owned(), self.below(&pointer::escape(name), value)?));
+            members.push((name.to_owned(), self.below(&escape(name), value)?));
         }
         let is_untouched = members.iter().all(|(_, part)| part.is_untouched());
         Ok(if is_untouched { Template::Raw(raw.to_owned()) } else { Template::Object(members) })

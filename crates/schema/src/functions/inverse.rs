@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 
 use indexmap::IndexMap;
+use mpe_mcp_protocol::pointer::escape;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::SchemaViolation;
 use crate::coerce::quoted;
-use crate::local::{escape, is_of_type};
+use crate::local::is_of_type;
 
 /// How a lowered value becomes the tool's.
 #[derive(Clone, Debug)]

@@ -1,13 +1,14 @@
 //! Vendors that read JSON Schema: the schema stays, its top becomes a plain object.
 
 use indexmap::IndexMap;
+use mpe_mcp_protocol::pointer::escape;
 use serde_json::{Map, Value, json};
 
 use super::inverse::{Inverse, Member, WHOLE};
 use super::merge::merged;
 use super::profile::Open;
 use super::{LossKind, Said};
-use crate::local::{escape, map_children};
+use crate::local::map_children;
 use crate::names::unique;
 use crate::openapi::{component_name, placed};
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use indexmap::IndexMap;
+use mpe_mcp_protocol::pointer::escape;
 use serde_json::{Map, Value, json};
 
 use super::inverse::{Definition, Inverse, Member, WHOLE, tuple_member};
@@ -10,7 +11,7 @@ use super::listed::texts_of;
 use super::merge::{ANNOTATIONS, Merged, merged};
 use super::profile::Subset;
 use super::{LossKind, Said};
-use crate::local::{ends, escape, is_own_alternative, pointer_of};
+use crate::local::{ends, is_own_alternative, pointer_of};
 use crate::openapi::component_name;
 
 /// The arguments of a tool for such a vendor.
