@@ -4,9 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use mpe_engine::{EndpointConfig, EndpointId, Engine, Naming, Target, UpstreamConfig};
-use mpe_gateway::{
-    DocumentInfo, EndpointView, Gateway, GatewayConfig, PathTemplate, ResponseMapping, Security, serve,
-};
+use mpe_gateway::{DocumentInfo, EndpointView, Gateway, GatewayConfig, PathTemplate, ResponseMapping, serve};
 use mpe_transport::{PoolConfig, TlsConfig};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -101,13 +99,7 @@ impl GatewayBuilder {
     /// When `path` is no template.
     pub fn mapping(mut self, path: &str) -> Self {
         let path = PathTemplate::parse(path).expect("a path template");
-        let info = DocumentInfo {
-            title: "T".to_owned(),
-            version: "1".to_owned(),
-            description: None,
-            servers: Vec::new(),
-            security: Security::default(),
-        };
+        let info = DocumentInfo::new("T", "1");
         let view = EndpointView { info, mappings: Vec::new() };
         let view = self.config.endpoints.entry(EndpointId::default()).or_insert(view);
         view.mappings.push(ResponseMapping { path, response: json!({}) });

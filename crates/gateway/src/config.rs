@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mpe_engine::EndpointId;
 use mpe_schema::ResponseMapping;
-use mpe_schema::openapi::{DocumentInfo, Security};
+use mpe_schema::openapi::DocumentInfo;
 
 use crate::{Replicas, percent};
 
@@ -165,13 +165,7 @@ impl Looks {
         let own = self.endpoints.get(endpoint);
         let root = self.endpoints.get(&self.default_endpoint);
         let mut view = own.or(root).cloned().unwrap_or_else(|| EndpointView {
-            info: DocumentInfo {
-                title: "MCP Proxy Engine".to_owned(),
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-                description: None,
-                servers: Vec::new(),
-                security: Security::default(),
-            },
+            info: DocumentInfo::new("MCP Proxy Engine", env!("CARGO_PKG_VERSION")),
             mappings: Vec::new(),
         });
         if *endpoint != self.default_endpoint && own.is_none_or(|own| own.info.servers.is_empty()) {
@@ -196,17 +190,14 @@ fn below(root: Option<&EndpointView>, endpoint: &EndpointId) -> Vec<(String, Opt
 #[cfg(test)]
 mod tests {
     use mpe_engine::EndpointId;
-    use mpe_schema::openapi::{DocumentInfo, Security};
+    use mpe_schema::openapi::DocumentInfo;
 
     use super::{EndpointView, Looks};
 
     fn view(servers: &[&str]) -> EndpointView {
         let info = DocumentInfo {
-            title: "T".to_owned(),
-            version: "1".to_owned(),
-            description: None,
             servers: servers.iter().map(|url| ((*url).to_owned(), None)).collect(),
-            security: Security::default(),
+            ..DocumentInfo::new("T", "1")
         };
         EndpointView { info, mappings: Vec::new() }
     }

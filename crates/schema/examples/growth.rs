@@ -8,7 +8,7 @@ use std::time::Duration;
 use mpe_mcp_protocol::tool::Tool;
 use mpe_schema::functions::{Vendor, lower};
 use mpe_schema::graphql::GraphqlSchema;
-use mpe_schema::openapi::{DocumentInfo, OpenApiVersion, Security, document, to_yaml};
+use mpe_schema::openapi::{DocumentInfo, OpenApiVersion, document, to_yaml};
 use mpe_schema::{Operations, PathTemplate, ResponseMapping};
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -22,13 +22,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for n in [500, 1000, 2000, 5000] {
         let tools = (0..n).map(tool).collect::<Result<Vec<Tool>, _>>()?;
         let mappings = (0..n / 5).map(mapping).collect::<Result<Vec<ResponseMapping>, _>>()?;
-        let info = DocumentInfo {
-            title: "Growth".to_owned(),
-            version: "1".to_owned(),
-            description: None,
-            servers: Vec::new(),
-            security: Security::default(),
-        };
+        let info = DocumentInfo::new("Growth", "1");
         let operations = || Operations::of(tools.iter().map(|tool| (tool, "server")), &mappings);
         let known = operations();
         row("operations", n, || operations().operations.len() * size_of::<mpe_schema::Operation>());

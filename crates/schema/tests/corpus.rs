@@ -5,7 +5,7 @@ use std::path::Path;
 use mpe_mcp_protocol::tool::Tool;
 use mpe_schema::functions::{Vendor, lower};
 use mpe_schema::graphql::GraphqlSchema;
-use mpe_schema::openapi::{DocumentInfo, OpenApiVersion, Security, document, to_yaml};
+use mpe_schema::openapi::{DocumentInfo, OpenApiVersion, document, to_yaml};
 use mpe_schema::{Operations, PathTemplate, ResponseMapping};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -32,13 +32,7 @@ fn corpus() -> Vec<(String, Tool)> {
 }
 
 fn describe(tool: &Tool, version: OpenApiVersion) -> Value {
-    let info = DocumentInfo {
-        title: "T".to_owned(),
-        version: "1".to_owned(),
-        description: None,
-        servers: Vec::new(),
-        security: Security::default(),
-    };
+    let info = DocumentInfo::new("T", "1");
     let properties = tool.input_schema().get("properties").and_then(Value::as_object);
     let path = properties.into_iter().flat_map(serde_json::Map::keys).find_map(|name| {
         PathTemplate::parse(&format!("/{}/{{{name}}}", tool.name().replace(['/', ' '], "%2F"))).ok()

@@ -3,7 +3,7 @@
 mod random;
 
 use mpe_mcp_protocol::tool::Tool;
-use mpe_schema::openapi::{DocumentInfo, OpenApiVersion, Security, document};
+use mpe_schema::openapi::{DocumentInfo, OpenApiVersion, document};
 use mpe_schema::{Operations, Validator};
 use random::Random;
 use serde_json::value::RawValue;
@@ -20,13 +20,7 @@ fn seeds() -> u64 {
 fn describe(input: &Value, version: OpenApiVersion) -> Validator {
     let raw = RawValue::from_string(json!({"name": "t", "inputSchema": input}).to_string()).expect("JSON");
     let tool = Tool::parse(&raw).expect("tool");
-    let info = DocumentInfo {
-        title: "T".to_owned(),
-        version: "1".to_owned(),
-        description: None,
-        servers: Vec::new(),
-        security: Security::default(),
-    };
+    let info = DocumentInfo::new("T", "1");
     let mut document = document(&info, &Operations::of([(&tool, "t")], &[]), version);
     if version == OpenApiVersion::V3_0 {
         document["components"]["schemas"] = as_json_schema(&document["components"]["schemas"]);

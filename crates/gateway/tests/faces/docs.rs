@@ -82,11 +82,8 @@ async fn how_a_tenant_looks_may_change_while_it_is_served() {
     let before = fixture.get("/openapi.json").await;
     let view = mpe_gateway::EndpointView {
         info: mpe_gateway::DocumentInfo {
-            title: "New".to_owned(),
-            version: "2".to_owned(),
-            description: None,
             servers: vec![("https://api.example.com".to_owned(), None)],
-            security: mpe_gateway::Security::default(),
+            ..mpe_gateway::DocumentInfo::new("New", "2")
         },
         mappings: vec![mpe_gateway::ResponseMapping {
             path: mpe_gateway::PathTemplate::parse("/users/get_user/{user_id}").unwrap(),

@@ -13,7 +13,7 @@ use mpe_engine::{CallErrorKind, EndpointConfig, EndpointId, Engine, Target, Upst
 use mpe_gateway::{EndpointView, Gateway, GatewayConfig};
 use mpe_mcp_protocol::jsonrpc::{ErrorObject, Notification};
 use mpe_mcp_protocol::version::ProtocolVersion;
-use mpe_schema::openapi::{DocumentInfo, Security};
+use mpe_schema::openapi::DocumentInfo;
 use mpe_schema::{PathTemplate, ResponseMapping};
 use mpe_transport::Sent;
 use serde_json::value::RawValue;
@@ -332,13 +332,7 @@ impl Fixture {
         let upstream = Arc::new(upstream);
         let mut config = GatewayConfig::default();
         let view = EndpointView {
-            info: DocumentInfo {
-                title: "Test".to_owned(),
-                version: "1".to_owned(),
-                description: None,
-                servers: Vec::new(),
-                security: Security::default(),
-            },
+            info: DocumentInfo::new("Test", "1"),
             mappings: vec![ResponseMapping {
                 path: PathTemplate::parse("/get_user/{user_id}").unwrap(),
                 response: json!({"type": "object"}),

@@ -8,9 +8,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use mpe_engine::upstream::{Introduction, Upstream, UpstreamError, UpstreamReply, UpstreamRequest};
 use mpe_engine::{EndpointConfig, EndpointId, Engine, Naming, Target, UpstreamConfig};
-use mpe_gateway::{
-    DocumentInfo, EndpointView, Gateway, GatewayConfig, PathTemplate, ResponseMapping, Security,
-};
+use mpe_gateway::{DocumentInfo, EndpointView, Gateway, GatewayConfig, PathTemplate, ResponseMapping};
 use mpe_mcp_protocol::jsonrpc::ErrorObject;
 use mpe_mcp_protocol::version::ProtocolVersion;
 use serde::Deserialize;
@@ -109,13 +107,7 @@ pub(crate) async fn gateway(tools: Arc<Tools>) -> Gateway {
         response: json!({"type": "object"}),
     };
     let view = EndpointView {
-        info: DocumentInfo {
-            title: "Tools".to_owned(),
-            version: "1".to_owned(),
-            description: None,
-            servers: Vec::new(),
-            security: Security::default(),
-        },
+        info: DocumentInfo::new("Tools", "1"),
         mappings: vec![mapping("/get_user/{user_id}"), mapping("/add")],
     };
     let mut config = GatewayConfig::default();

@@ -32,6 +32,19 @@ pub struct DocumentInfo {
     pub security: Security,
 }
 
+impl DocumentInfo {
+    /// An API of that title and version, at `/`, about which nothing more is said.
+    pub fn new(title: impl Into<String>, version: impl Into<String>) -> Self {
+        Self {
+            title: title.into(),
+            version: version.into(),
+            description: None,
+            servers: Vec::new(),
+            security: Security::default(),
+        }
+    }
+}
+
 /// The OpenAPI version of a document.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OpenApiVersion {

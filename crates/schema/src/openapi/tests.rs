@@ -2,7 +2,7 @@ use mpe_mcp_protocol::tool::Tool;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::{DocumentInfo, OpenApiVersion, Security, document, to_yaml};
+use super::{DocumentInfo, OpenApiVersion, document, to_yaml};
 use crate::{Operations, PathTemplate, ResponseMapping};
 
 fn tool(tool: &Value) -> Tool {
@@ -12,11 +12,8 @@ fn tool(tool: &Value) -> Tool {
 
 fn info() -> DocumentInfo {
     DocumentInfo {
-        title: "Demo".to_owned(),
-        version: "1.0".to_owned(),
-        description: None,
         servers: vec![("https://api.example.org".to_owned(), None)],
-        security: Security::default(),
+        ..DocumentInfo::new("Demo", "1.0")
     }
 }
 
