@@ -61,8 +61,7 @@ impl<S: AsyncWrite + Unpin> Turns<S> {
     /// Polls `connection` once, then writes what it gathered.
     ///
     /// A write that fails ends the turn early: `connection` is polled again, and learns it when it writes or flushes.
-    pub fn poll<F: Future>(&self, connection: Pin<&mut F>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let mut connection = connection;
+    pub fn poll<F: Future>(&self, mut connection: Pin<&mut F>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let ended = connection.as_mut().poll(cx);
         // Pending means that the stream wakes this task when it takes more.
         let written = lock(&self.shared).poll_write_out(cx);
