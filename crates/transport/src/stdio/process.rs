@@ -54,8 +54,10 @@ pub enum InheritEnv {
 pub struct StdioProcess {
     child: Child,
     stderr: Tail,
-    /// Writes its input and reads its standard error.
-    _tasks: JoinSet<()>,
+    /// Writes its input.
+    _writing: JoinSet<()>,
+    /// Reads its standard error.
+    reading: JoinSet<()>,
     is_group_gone: bool,
 }
 
@@ -136,12 +138,13 @@ impl StdioProcess {
         let stdin = child.stdin.take().expect("it was asked for as a pipe");
         let stdout = child.stdout.take().expect("it was asked for as a pipe");
         let stderr = child.stderr.take().expect("it was asked for as a pipe");
-        let mut tasks = JoinSet::new();
-        let (writer, writing) = lines::writer(stdin);
-        tasks.spawn(writing);
+        let (writer, write) = lines::writer(stdin);
+        let mut writing = JoinSet::new();
+        writing.spawn(write);
         let tail = Tail::new(config.stderr_bytes);
-        tasks.spawn(tail.clone().fill(stderr));
-        let process = Self { child, stderr: tail, _tasks: tasks, is_group_gone: false };
+        let mut reading = JoinSet::new();
+        reading.spawn(tail.clone().fill(stderr));
+        let process = Self { child, stderr: tail, _writing: writing, reading, is_group_gone: false };
         Ok((process, writer, LineReader::new(stdout, config.max_line_bytes)))
     }
 
@@ -151,8 +154,21 @@ impl StdioProcess {
     }
 
     /// The newest of what the process wrote to its standard error, at most `stderr_bytes`.
+    ///
+    /// Complete once [`stderr_ended`](Self::stderr_ended) has returned.
     pub fn stderr_tail(&self) -> String {
         self.stderr.text()
+    }
+
+    /// Waits until all that was ever written to the standard error has been read.
+    ///
+    /// That the process has [exited](Self::exited) is not enough: its last words may still be in the pipe. And something
+    /// that has left its group may keep the pipe open for as long as it likes, so bound the wait.
+    ///
+    /// # Cancel safety
+    /// Safe: the next call waits on.
+    pub async fn stderr_ended(&mut self) {
+        while self.reading.join_next().await.is_some() {}
     }
 
     /// Waits until the process has ended by itself; whatever it left behind is killed then.

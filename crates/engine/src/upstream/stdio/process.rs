@@ -13,6 +13,8 @@ use super::super::{Notices, UpstreamError};
 
 /// How long a process may take to end after its input was closed, and again after SIGTERM.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long the explanation of a process that has closed its output is waited for.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// Starts a process; its pipe is read until it ends, or has been idle for too long.
 pub(super) fn spawn(
@@ -47,7 +49,11 @@ async fn run(pipe: Arc<Pipe>, mut reader: LineReader, mut process: StdioProcess,
     };
     // A moment for its last words to arrive, which explain why it ended.
     if !pipe.stopping().is_cancelled() && !pipe.was_idle() {
-        let _ = tokio::time::timeout(Duration::from_millis(200), process.exited()).await;
+        let silent = async {
+            let _ = process.exited().await;
+            process.stderr_ended().await;
+        };
+        let _ = tokio::time::timeout(LAST_WORDS, silent).await;
     }
     pipe.shut(why, &process.stderr_tail()).await;
     process.end(PATIENCE).await;
