@@ -31,7 +31,7 @@ pub struct Pool {
 }
 
 /// What one exchange wants different from the pool's configuration.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ExchangeOptions {
     /// Until when the response head must be here; absolute. Default: now + `request_timeout`.
@@ -40,6 +40,22 @@ pub struct ExchangeOptions {
     pub body_deadline: BodyDeadline,
     /// Bytes of the response body, at most. Default: the pool's `max_response_bytes`.
     pub max_response_bytes: Option<u64>,
+    /// Whether an error hands the request back ([`Error::take_request`]) where it may be sent again. Default: yes. No saves
+    /// a copy of its headers, for callers who make a new request anyway.
+    pub hands_back: bool,
+}
+
+// === impl ExchangeOptions ===
+
+impl Default for ExchangeOptions {
+    fn default() -> Self {
+        Self {
+            deadline: None,
+            body_deadline: BodyDeadline::default(),
+            max_response_bytes: None,
+            hands_back: true,
+        }
+    }
 }
 
 // === impl Pool ===
@@ -91,7 +107,7 @@ impl Pool {
             Err(error) => return Err(error.returning(request)),
         };
         let options = ExchangeOptions { deadline: Some(deadline), ..ExchangeOptions::default() };
-        let mut response = self.exchange(origin, request.into(), options).await?;
+        let mut response = self.exchange(origin, Outgoing::new(request, true), options).await?;
         response.body_mut().hold_turn(turn);
         Ok(response)
     }
@@ -110,7 +126,7 @@ impl Pool {
         request: Request<Bytes>,
         options: ExchangeOptions,
     ) -> impl Future<Output = Result<Response<Body>, Error>> + Send {
-        self.exchange(origin, request.into(), options)
+        self.exchange(origin, Outgoing::new(request, options.hands_back), options)
     }
 
     /// As [`Pool::send_with`], with a body that is still coming. It is sent as fast as the peer takes it, also while
@@ -134,7 +150,7 @@ impl Pool {
     {
         let (head, body) = request.into_parts();
         let body = OutgoingBody::Streamed(Box::pin(body.map_err(Into::into)));
-        self.exchange(origin, Outgoing { head, body }, options).await
+        self.exchange(origin, Outgoing { head: Box::new(head), body, is_kept: false }, options).await
     }
 
     /// What is open, idle and waiting now.

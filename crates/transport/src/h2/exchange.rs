@@ -5,9 +5,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
+use ::h2::client::ResponseFuture;
 use http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue};
-use http::request::Parts;
-use http::uri::PathAndQuery;
 use http::{Request, Response, Uri};
 use tokio::time::Instant;
 
@@ -18,7 +17,7 @@ use super::upload::Upload;
 use crate::body::{Body, Limits};
 use crate::deadline::Timer;
 use crate::pool::Lease;
-use crate::request::{Outgoing, OutgoingBody, end_to_end};
+use crate::request::{Head, Kept, Outgoing, OutgoingBody};
 use crate::{Error, ErrorKind, Origin, Sent};
 
 /// Sends `request` and returns once the head of its response is here.
@@ -32,33 +31,8 @@ pub(crate) async fn send(
     mut timer: Timer,
     limits: Limits,
 ) -> Result<Response<Body>, Error> {
-    let Some(mut requests) = link.requests() else {
-        let message = format!("the connection to {origin} closed before the request was sent");
-        return Err(request.give_back(Error::unsent(ErrorKind::ConnectionLost, message)));
-    };
-    let length = request.body.len();
-    let (mut response, mut sending) =
-        match requests.send_request(link.head(&request.head, length), length == Some(0)) {
-            Ok(opened) => opened,
-            Err(error) => return Err(request.give_back(error::before_sending(error, origin))),
-        };
-    drop(requests);
+    let Opened { mut response, mut upload, kept } = open(link, origin, request)?;
     let started = Instant::now();
-    let Outgoing { head, body } = request;
-    let (mut upload, whole) = match body {
-        OutgoingBody::Streamed(body) => (Some(Upload::new(body, sending, Arc::clone(&link.meter))), None),
-        OutgoingBody::Whole(body) => {
-            if !body.is_empty() {
-                link.meter.request_bytes(body.len());
-                // The bytes are in memory already, so letting h2 hold them until the window opens costs nothing. If
-                // the stream has ended meanwhile, the response future knows better why.
-                let _ = sending.send_data(body.clone(), true);
-            }
-            drop(sending);
-            (None, Some(body))
-        }
-    };
-
     let answered = poll_fn(|cx| {
         if let Poll::Ready(answered) = Pin::new(&mut response).poll(cx) {
             return Poll::Ready(answered.map_err(|cause| {
@@ -82,10 +56,9 @@ pub(crate) async fn send(
         })
     })
     .await;
-    let answer = match (answered, whole) {
-        (Ok(answer), _) => answer,
-        (Err(error), Some(body)) => return Err(error.returning(Request::from_parts(head, body))),
-        (Err(error), None) => return Err(error),
+    let answer = match answered {
+        Ok(answer) => answer,
+        Err(error) => return Err(kept.give_back(error)),
     };
     link.meter.answered(started.elapsed());
     timer.enter_body();
@@ -96,6 +69,40 @@ pub(crate) async fn send(
     let body = StreamBody::new(stream, lease, upload);
     let body = Body::limited(body.into(), &parts.headers, limits.max_body_bytes, timer, &link.meter)?;
     Ok(Response::from_parts(parts, body))
+}
+
+/// A request whose head is on its way.
+struct Opened {
+    response: ResponseFuture,
+    /// What is still to come of its body.
+    upload: Option<Upload>,
+    kept: Kept,
+}
+
+fn open(link: &Link, origin: &Origin, request: Outgoing) -> Result<Opened, Error> {
+    let Some(mut requests) = link.requests() else {
+        let message = format!("the connection to {origin} closed before the request was sent");
+        return Err(request.give_back(Error::unsent(ErrorKind::ConnectionLost, message)));
+    };
+    let length = request.body.len();
+    let (head, body, kept) = request.split();
+    let (response, mut sending) = match requests.send_request(link.head(head, length), length == Some(0)) {
+        Ok(opened) => opened,
+        Err(error) => return Err(kept.give_back(error::before_sending(error, origin))),
+    };
+    let upload = match body {
+        OutgoingBody::Streamed(body) => Some(Upload::new(body, sending, Arc::clone(&link.meter))),
+        OutgoingBody::Whole(body) => {
+            if !body.is_empty() {
+                link.meter.request_bytes(body.len());
+                // The bytes are in memory already, so letting h2 hold them until the window opens costs nothing. If
+                // the stream has ended meanwhile, the response future knows better why.
+                let _ = sending.send_data(body, true);
+            }
+            None
+        }
+    };
+    Ok(Opened { response, upload, kept })
 }
 
 /// The size as RFC 9113 §10.5.1 counts it: names, values, and 32 bytes for each header.
@@ -112,21 +119,19 @@ fn check_head_size(headers: &HeaderMap, max_head_bytes: u32) -> Result<(), Error
 // === impl Link ===
 
 impl Link {
-    /// The request head as HTTP/2 wants it: pseudo-headers from the origin, connection headers left out
-    /// (RFC 9113 §8.2.2, §8.3.1).
-    fn head(&self, request: &Parts, length: Option<u64>) -> Request<()> {
+    /// The request head as HTTP/2 wants it: pseudo-headers from the origin (RFC 9113 §8.3.1).
+    fn head(&self, head: Head, length: Option<u64>) -> Request<()> {
         let mut uri = http::uri::Parts::default();
         uri.scheme = Some(self.scheme.clone());
         uri.authority = Some(self.authority.clone());
-        uri.path_and_query =
-            Some(request.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")));
-        let mut head = Request::new(());
-        *head.method_mut() = request.method.clone();
-        *head.uri_mut() = Uri::from_parts(uri).expect("scheme, authority and path make a URI");
-        *head.headers_mut() = end_to_end(&request.headers);
+        uri.path_and_query = Some(head.target);
+        let mut request = Request::new(());
+        *request.method_mut() = head.method;
+        *request.uri_mut() = Uri::from_parts(uri).expect("scheme, authority and path make a URI");
+        *request.headers_mut() = head.headers;
         if let Some(n_bytes @ 1..) = length {
-            head.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(n_bytes));
+            request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(n_bytes));
         }
-        head
+        request
     }
 }

@@ -7,8 +7,6 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::header::{HOST, HeaderValue};
-use http::request::Parts;
-use http::uri::PathAndQuery;
 use http::{Request, Response, Uri};
 use http_body::{Body as _, Frame};
 use hyper::body::Incoming;
@@ -19,7 +17,7 @@ use super::message::MessageOut;
 use crate::body::{Body, Limits};
 use crate::deadline::Timer;
 use crate::pool::Lease;
-use crate::request::{Outgoing, OutgoingBody, end_to_end};
+use crate::request::{Kept, Outgoing};
 use crate::{Error, ErrorKind, Origin, Sent};
 
 /// Sends `request` and returns once the head of its response is here.
@@ -40,12 +38,8 @@ pub(crate) async fn send(
         return Err(request.give_back(Error::unsent(ErrorKind::ConnectionLost, message)));
     };
     let started = Instant::now();
-    let Outgoing { head, body } = request;
-    let whole = match &body {
-        OutgoingBody::Streamed(_) => None,
-        OutgoingBody::Whole(body) => Some(body.clone()),
-    };
-    let mut answering = pin!(sender.try_send_request(link.message(&head, body)));
+    let (message, kept) = link.message(request);
+    let mut answering = pin!(sender.try_send_request(message));
     let answered = poll_fn(|cx| {
         if let Poll::Ready(answered) = answering.as_mut().poll(cx) {
             return Poll::Ready(answered.map_err(|mut failure| {
@@ -59,10 +53,9 @@ pub(crate) async fn send(
         })
     })
     .await;
-    let answer = match (answered, whole) {
-        (Ok(answer), _) => answer,
-        (Err(error), Some(body)) => return Err(error.returning(Request::from_parts(head, body))),
-        (Err(error), None) => return Err(error),
+    let answer = match answered {
+        Ok(answer) => answer,
+        Err(error) => return Err(kept.give_back(error)),
     };
     link.meter.answered(started.elapsed());
     timer.enter_body();
@@ -78,14 +71,14 @@ pub(crate) async fn send(
 
 impl Link {
     /// The request as HTTP/1.1 wants it: origin-form target, `Host` from the origin (RFC 9112 §3.2).
-    fn message(&self, head: &Parts, body: OutgoingBody) -> Request<MessageOut> {
-        let target = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    fn message(&self, request: Outgoing) -> (Request<MessageOut>, Kept) {
+        let (head, body, kept) = request.split();
         let mut message = Request::new(MessageOut::new(body, Arc::clone(&self.meter)));
-        *message.method_mut() = head.method.clone();
-        *message.uri_mut() = Uri::from(target);
-        *message.headers_mut() = end_to_end(&head.headers);
+        *message.method_mut() = head.method;
+        *message.uri_mut() = Uri::from(head.target);
+        *message.headers_mut() = head.headers;
         message.headers_mut().insert(HOST, HeaderValue::clone(&self.host));
-        message
+        (message, kept)
     }
 }
 

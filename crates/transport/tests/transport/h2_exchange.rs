@@ -51,6 +51,23 @@ async fn a_refused_stream_comes_back_unsent_with_its_request() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_wants_no_request_back_gets_the_same_error_without_one() {
+    let mut network = Network::new();
+    let pool = network.pool(PoolConfig::default());
+    let mut options = ExchangeOptions::default();
+    options.hands_back = false;
+    let caller = pool.clone();
+    let call = tokio::spawn(async move { caller.send_with(&h2c(), post("refuse me"), options).await });
+    let mut peer = network.accept_h2(&[]).await;
+    let stream = peer.request().await;
+    peer.reset(stream, REFUSED_STREAM).await;
+    let mut error = soon(call).await.unwrap().expect_err("refused");
+    assert_eq!((error.kind(), error.sent()), (ErrorKind::Refused, Sent::No));
+    assert!(error.take_request().is_none());
+    nothing_leaked(&pool).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_reset_for_any_other_reason_may_have_run() {
     let mut network = Network::new();
     let pool = network.pool(PoolConfig::default());
