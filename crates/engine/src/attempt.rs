@@ -89,7 +89,7 @@ const MAX_ASKING: Duration = Duration::from_secs(60 * 60);
 
 impl Errand<'_> {
     /// Breaker, permits, then attempts until one is answered or the rule says to give up.
-    pub(crate) async fn run(self) -> Result<Answer, CallError> {
+    pub(crate) async fn run(&self) -> Result<Answer, CallError> {
         let handle = self.handle;
         if let Err(wait) = handle.breaker.admit() {
             return Err(self.circuit_open(wait));
@@ -143,7 +143,7 @@ impl Errand<'_> {
         places: &mut Places<'a>,
     ) -> Result<UpstreamReply, UpstreamError> {
         let tried = match self.hedges_after(history) {
-            None => self.once(self.request.clone(), Some(places)).await,
+            None => self.once(&self.request, Some(places)).await,
             // Boxed: the common way stays small.
             Some(delay) => Box::pin(self.hedged(delay, history)).await,
         };
@@ -163,7 +163,7 @@ impl Errand<'_> {
     /// The first answer of two requests. A failure waits for the other one.
     async fn hedged(&self, delay: Duration, history: &mut History) -> Tried {
         let first_began = Instant::now();
-        let mut first = std::pin::pin!(self.once(self.request.clone(), None));
+        let mut first = std::pin::pin!(self.once(&self.request, None));
         tokio::select! {
             biased;
             tried = &mut first => return tried,
@@ -180,7 +180,7 @@ impl Errand<'_> {
         let mut request = self.request.clone();
         // Whatever is told under way, the first request tells it.
         Arc::make_mut(&mut request.context).events = None;
-        let mut second = std::pin::pin!(self.once(request, None));
+        let mut second = std::pin::pin!(self.once(&request, None));
         let (tried, loser_began, is_first) = tokio::select! {
             tried = &mut first => (tried, second_began, true),
             tried = &mut second => (tried, first_began, false),
@@ -204,7 +204,7 @@ impl Errand<'_> {
     }
 
     /// One request. Tells the breaker how it went. With `places` they are lent to others while a person is asked.
-    async fn once<'a>(&'a self, request: UpstreamRequest, places: Option<&mut Places<'a>>) -> Tried {
+    async fn once<'a>(&'a self, request: &UpstreamRequest, places: Option<&mut Places<'a>>) -> Tried {
         let handle = self.handle;
         let pass = match handle.breaker.admit() {
             Ok(pass) => pass,
@@ -221,7 +221,8 @@ impl Errand<'_> {
         };
         let exchange = handle.recorder.start();
         let outcome = match (self.who_may_be_asked(), places) {
-            (Some(asking), Some(places)) => self.send_and_ask(asking, places).await,
+            // Boxed: few calls may be asked anything.
+            (Some(asking), Some(places)) => Box::pin(self.send_and_ask(asking, places)).await,
             _ => self.send(request).await,
         };
         let elapsed = exchange.elapsed();
@@ -245,8 +246,8 @@ impl Errand<'_> {
         Tried { outcome, elapsed }
     }
 
-    async fn send(&self, request: UpstreamRequest) -> Result<UpstreamReply, UpstreamError> {
-        let reply = timeout_at(self.request.deadline, self.handle.link.request(request));
+    async fn send(&self, request: &UpstreamRequest) -> Result<UpstreamReply, UpstreamError> {
+        let reply = timeout_at(self.request.deadline, self.handle.link.request(request.clone()));
         tokio::select! {
             biased;
             reply = reply => reply.unwrap_or_else(|_| Err(self.too_late())),

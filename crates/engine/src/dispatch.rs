@@ -38,15 +38,15 @@ use crate::{
 
 impl Tenant {
     /// Calls one tool.
-    pub(crate) async fn call(&self, call: ToolCall) -> Result<ToolOutcome, CallError> {
+    pub(crate) async fn call(&self, call: &ToolCall) -> Result<ToolOutcome, CallError> {
         let accepted = Instant::now();
         let _under_way = self.accept()?;
-        let view = self.view_for(&call).await;
+        let view = self.view_for(call).await;
         let route = Route::find(&view, &call.tool)?;
         let _gauge = InFlight::new(route.handle);
-        let mut outcome = self.dispatch(&view, &route, &call, accepted).await;
+        let mut outcome = self.dispatch(&view, &route, call, accepted).await;
         if outcome.as_ref().is_err_and(is_about_our_headers) {
-            outcome = Box::pin(self.dispatch_anew(route.handle, &call, accepted, outcome)).await;
+            outcome = Box::pin(self.dispatch_anew(route.handle, call, accepted, outcome)).await;
         }
         let label = match &outcome {
             Ok(outcome) => outcome::label(&outcome.kind),

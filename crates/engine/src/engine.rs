@@ -210,7 +210,7 @@ impl Engine {
     /// Dropping the future cancels the call upstream and frees its permit; the call may have run.
     pub async fn call(&self, call: ToolCall) -> Result<ToolOutcome, CallError> {
         let tenant = self.fleet.tenant(&call.endpoint).ok_or_else(|| unknown_endpoint(&call.endpoint))?;
-        tenant.call(call).await
+        tenant.call(&call).await
     }
 
     /// Calls many tools, at once where the endpoint allows it. Results in input order, errors as values. A batch beyond

@@ -159,6 +159,11 @@ impl Authorizer {
         !self.is_attended && !self.can_renew.load(Ordering::Acquire)
     }
 
+    /// Whether requests go out as if there were no authorization at all: there is no token, and nobody to get one.
+    pub(in crate::upstream) fn is_idle(&self) -> bool {
+        self.is_helpless() && self.current.load().is_none()
+    }
+
     /// The server refused a request that was sent with `used`, and what it demands can be had: one call gets it for all.
     ///
     /// # Errors

@@ -63,12 +63,16 @@ pub(super) async fn pump(
     answering: &impl Answering,
     notices: &Notices,
 ) -> Result<End, UpstreamError> {
-    let mut answers = FuturesUnordered::new();
+    // Made when the server asks: few do.
+    let mut answers: Option<FuturesUnordered<_>> = None;
     loop {
-        let message = tokio::select! {
-            biased;
-            Some(()) = answers.next(), if !answers.is_empty() => continue,
-            message = messages.next(), if answers.len() < MAX_ANSWERS => message?,
+        let message = match &mut answers {
+            Some(answers) if !answers.is_empty() => tokio::select! {
+                biased;
+                Some(()) = answers.next() => continue,
+                message = messages.next(), if answers.len() < MAX_ANSWERS => message?,
+            },
+            _ => messages.next().await?,
         };
         let Some(message) = message else { return Ok(End::Closed) };
         match read(&message)? {
@@ -83,7 +87,9 @@ pub(super) async fn pump(
                 }
             }
             Envelope::Request { id, method, params } => {
-                answers.extend(answering.answer(id, &method, params, listener));
+                if let Some(answer) = answering.answer(id, &method, params, listener) {
+                    answers.get_or_insert_default().push(answer);
+                }
             }
         }
     }

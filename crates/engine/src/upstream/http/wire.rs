@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::TryFutureExt;
+use futures_util::future::Either;
 use http::header::{
     ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT,
 };
@@ -110,7 +112,10 @@ impl Wire {
         let mut request = Request::new(body);
         *request.method_mut() = method;
         *request.uri_mut() = self.uri.clone();
-        *request.headers_mut() = headers.clone();
+        // With room for what the protocol adds: the map does not grow a second time.
+        let mut own = HeaderMap::with_capacity(headers.len() + MAX_ADDED);
+        own.extend(headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+        *request.headers_mut() = own;
         request
     }
 
@@ -120,31 +125,56 @@ impl Wire {
         request: Request<Bytes>,
         deadline: Instant,
     ) -> impl Future<Output = Result<Answer, UpstreamError>> + Send {
-        let mut options = ExchangeOptions::default();
-        options.deadline = Some(deadline);
-        self.exchange(request, options, deadline)
+        self.exchange(request, options_until(deadline), deadline)
     }
 
     /// Sends, and returns once the head of a stream without end is here.
     pub(super) async fn open(&self, request: Request<Bytes>) -> Result<Answer, UpstreamError> {
-        let mut options = ExchangeOptions::default();
-        options.deadline = Some(Instant::now() + HEAD_TIMEOUT);
+        let deadline = Instant::now() + HEAD_TIMEOUT;
+        let mut options = options_until(deadline);
         options.body_deadline = BodyDeadline::Idle(MAX_IDLE);
         options.max_response_bytes = Some(u64::MAX);
-        self.exchange(request, options, Instant::now() + HEAD_TIMEOUT).await
+        self.exchange(request, options, deadline).await
     }
 
-    async fn exchange(
+    fn exchange(
         &self,
         request: Request<Bytes>,
         options: ExchangeOptions,
         deadline: Instant,
-    ) -> Result<Answer, UpstreamError> {
-        match &self.authorizer {
-            None => Ok(Answer::of(self.pool.send_with(&self.origin, request, options).await?)),
+    ) -> impl Future<Output = Result<Answer, UpstreamError>> + Send {
+        match self.authorizer.as_ref().filter(|authorizer| !authorizer.is_idle()) {
             // Boxed: what few servers demand does not make the requests to all of them larger.
-            Some(authorizer) => Box::pin(self.authorized(authorizer, request, options, deadline)).await,
+            Some(authorizer) => {
+                Either::Left(Box::pin(self.authorized(authorizer, request, options, deadline)))
+            }
+            // Joined by hand: an async block has one place for the exchange that it is given and one for that it waits for.
+            None => Either::Right(
+                self.pool
+                    .send_with(&self.origin, request, options)
+                    .map_err(UpstreamError::from)
+                    .and_then(move |response| self.judged(response, deadline)),
+            ),
         }
+    }
+
+    /// The answer to a request without a token.
+    ///
+    /// # Errors
+    /// The server demands one. The error says what to do, unless somebody did it a moment ago.
+    async fn judged(
+        &self,
+        response: http::Response<Body>,
+        deadline: Instant,
+    ) -> Result<Answer, UpstreamError> {
+        if let Some(authorizer) = &self.authorizer
+            && let Some(demand) = Demand::of(response.status(), response.headers())
+        {
+            Box::pin(authorizer.satisfy(None, demand, deadline)).await?;
+            let why = "somebody has logged in at the server just now; the next call uses that";
+            return Err(UpstreamError::new(CallErrorKind::UpstreamAuth, Sent::No, why));
+        }
+        Ok(Answer::of(response))
     }
 
     async fn authorized(
@@ -157,13 +187,7 @@ impl Wire {
         let mut token = authorizer.ready(deadline).await?;
         if token.is_none() && authorizer.is_helpless() {
             let response = self.pool.send_with(&self.origin, request, options).await?;
-            let Some(demand) = Demand::of(response.status(), response.headers()) else {
-                return Ok(Answer::of(response));
-            };
-            // The error that says what to do, unless somebody did it a moment ago.
-            authorizer.satisfy(None, demand, deadline).await?;
-            let why = "somebody has logged in at the server just now; the next call uses that";
-            return Err(UpstreamError::new(CallErrorKind::UpstreamAuth, Sent::No, why));
+            return self.judged(response, deadline).await;
         }
         let (mut n_tokens, mut n_scopes) = (0, 0);
         loop {
@@ -197,8 +221,7 @@ impl Wire {
         request: Request<Bytes>,
         deadline: Instant,
     ) -> Result<Challenge, UpstreamError> {
-        let mut options = ExchangeOptions::default();
-        options.deadline = Some(deadline.min(Instant::now() + HEAD_TIMEOUT));
+        let options = options_until(deadline.min(Instant::now() + HEAD_TIMEOUT));
         let response = self.pool.send_with(&self.origin, request, options).await?;
         Ok(Challenge::of(response.headers()))
     }
@@ -209,11 +232,21 @@ impl Wire {
     }
 }
 
+/// Whoever sends again makes a new request, so none has to be handed back.
+fn options_until(deadline: Instant) -> ExchangeOptions {
+    let mut options = ExchangeOptions::default();
+    options.deadline = Some(deadline);
+    options.hands_back = false;
+    options
+}
+
 /// A token that the server refuses is replaced this often for one request.
 const MAX_RENEWALS: u32 = 1;
 /// A token that does not reach far enough is replaced this often for one request; with the first token these are the
 /// three attempts that are worth anybody's while.
 const MAX_STEP_UPS: u32 = 2;
+/// Headers that one request has beside those of all, usually at most: what the body repeats, a session, its length.
+const MAX_ADDED: usize = 6;
 /// The head of a stream must be here by then.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// A stream without end that is silent for so long is opened anew: its other end may be gone.
