@@ -2,9 +2,11 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::request::Parts;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -132,17 +134,13 @@ struct Connection {
 
 impl Connection {
     async fn run(self, stream: TcpStream) {
-        let service = service_fn(|request: http::Request<Incoming>| {
-            let gateway = self.gateway.clone();
-            let is_loopback = self.is_loopback;
-            // Boxed: hyper moves it, and later what answers it, a dozen times on its way into and out of the stream's task.
-            Box::pin(async move {
-                let mut request = request.map(|body| body.map_err(BoxError::from).boxed_unsync());
-                if is_loopback {
-                    request.extensions_mut().insert(BoundToLoopback);
-                }
-                Ok::<_, Infallible>(gateway.handle(request).await.map(Fetched::new))
-            })
+        let (gateway, is_loopback) = (self.gateway.clone(), self.is_loopback);
+        let service = service_fn(move |request: http::Request<Incoming>| {
+            let (mut parts, body) = request.into_parts();
+            if is_loopback {
+                parts.extensions.insert(BoundToLoopback);
+            }
+            answered(gateway.clone(), Box::new(parts), body)
         });
         let socket = Written::new(Attended::new(stream), self.gateway.config().write_timeout);
         let (socket, turns) = gather(socket);
@@ -156,4 +154,14 @@ impl Connection {
             () = self.cut.cancelled() => tracing::debug!("connection cut"),
         }
     }
+}
+
+/// Boxed: hyper moves it, and later what answers it, a dozen times on its way into and out of the stream's task.
+fn answered(
+    gateway: Gateway,
+    parts: Box<Parts>,
+    body: Incoming,
+) -> Pin<Box<impl Future<Output = Result<http::Response<Fetched>, Infallible>> + Send>> {
+    let body = body.map_err(BoxError::from).boxed_unsync();
+    Box::pin(async move { Ok(gateway.answer(parts, body).await.map(Fetched::new)) })
 }

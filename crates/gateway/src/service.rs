@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, header};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use mpe_engine::source::{SourceState, SourceStatus};
@@ -69,7 +70,8 @@ pub(crate) struct Inbound {
     pub(crate) gateway: Gateway,
     pub(crate) endpoint: EndpointId,
     pub(crate) view: Arc<View>,
-    pub(crate) parts: http::request::Parts,
+    /// Boxed: they are handed from future to future, and each has a place for them.
+    pub(crate) parts: Box<Parts>,
     pub(crate) deadline: Option<Instant>,
     pub(crate) carrier: Option<Carrier>,
     /// Behind a lock that nobody ever waits for, so that faces may hold `&Inbound` while they wait for a call.
@@ -161,8 +163,14 @@ impl Gateway {
     /// # Cancel safety
     /// Dropping the future or the response body cancels the call behind it.
     pub async fn handle(&self, request: http::Request<Body>) -> http::Response<Body> {
-        let id = self.request_id(&request);
-        let guard = Guarded::begin(request.method(), request.uri().path(), id.clone());
+        let (parts, body) = request.into_parts();
+        self.answer(Box::new(parts), body).await
+    }
+
+    /// As [`handle`](Self::handle).
+    pub(crate) async fn answer(&self, parts: Box<Parts>, body: Body) -> http::Response<Body> {
+        let id = self.request_id(&parts.headers);
+        let guard = Guarded::begin(&parts.method, parts.uri.path(), id.clone());
         let Ok(place) = Arc::clone(&self.inner.requests).try_acquire_owned() else {
             let limit = self.inner.config.max_requests;
             let problem = Problem::new(ProblemType::Overloaded, format!("{limit} requests are under way"));
@@ -172,8 +180,8 @@ impl Gateway {
                 problem.retry_after(Duration::from_secs(1)).into_response(),
             );
         };
-        let origin = request.headers().get(header::ORIGIN).cloned();
-        let (face, mut response) = self.route(request).await;
+        let origin = parts.headers.get(header::ORIGIN).cloned();
+        let (face, mut response) = self.route(parts, body).await;
         response.headers_mut().insert(REQUEST_ID, id);
         if let Some(origin) = origin {
             origin::expose(&mut response, &origin, &self.inner.config);
@@ -182,8 +190,8 @@ impl Gateway {
     }
 
     /// The caller's own id for the request if it is a short visible one, else a number of this process.
-    fn request_id(&self, request: &http::Request<Body>) -> HeaderValue {
-        let given = request.headers().get(&REQUEST_ID);
+    fn request_id(&self, headers: &HeaderMap) -> HeaderValue {
+        let given = headers.get(&REQUEST_ID);
         let usable = |value: &&HeaderValue| {
             (1..=128).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic)
         };
@@ -200,8 +208,7 @@ impl Gateway {
     }
 
     /// The face's name and its answer.
-    async fn route(&self, request: http::Request<Body>) -> (&'static str, http::Response<Body>) {
-        let (mut parts, body) = request.into_parts();
+    async fn route(&self, mut parts: Box<Parts>, body: Body) -> (&'static str, http::Response<Body>) {
         let is_forwarded = self.inner.config.replicas.as_ref().is_some_and(|replicas| {
             parts.headers.contains_key(&FORWARDED) && replicas.vouched(&parts.headers, &self.inner.sealer)
         });
@@ -415,7 +422,7 @@ impl Inbound {
     pub(crate) fn over_channel(
         gateway: &Gateway,
         endpoint: &EndpointId,
-        parts: http::request::Parts,
+        parts: Parts,
         body: Body,
     ) -> Result<Self, Problem> {
         let snapshot = gateway.engine().snapshot(endpoint);
@@ -425,7 +432,7 @@ impl Inbound {
             gateway: gateway.clone(),
             endpoint: endpoint.clone(),
             view,
-            parts,
+            parts: Box::new(parts),
             deadline: None,
             carrier: Some(Carrier::Message),
             body: Mutex::new(Some(body)),

@@ -15,7 +15,6 @@ use mpe_mcp_protocol::jsonrpc::{Id, code};
 use mpe_mcp_protocol::result::{ResultType, type_of};
 use mpe_mcp_protocol::version::{Era, ProtocolVersion};
 use serde_json::value::RawValue;
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::events::{Asks, Level, StreamEvents};
@@ -23,6 +22,7 @@ use super::exchange::{self, EVENT_QUEUE, Holder, Manner, Orphan, Running};
 use super::held::{self, CallHolder};
 use super::home;
 use super::mrtr::{Round, State, digest};
+use super::outbox::outbox;
 use super::replay::Resumable;
 use super::rpc::{self, Answer, Known, Refusal};
 use super::sessions::Session;
@@ -118,7 +118,11 @@ impl Operation {
 ///
 /// # Cancel safety
 /// Dropping the future or the response's body cancels a modern call; a legacy one goes on for a minute.
-pub(crate) async fn answer(inbound: &Inbound, caller: Caller, operation: Operation) -> http::Response<Body> {
+pub(crate) async fn answer(
+    inbound: &Inbound,
+    caller: Box<Caller>,
+    operation: Operation,
+) -> http::Response<Body> {
     let id = caller.id.clone();
     match start(inbound, caller, operation) {
         Ok(Started::Elsewhere(replica)) => match home::answer(inbound, Some(&replica)).await {
@@ -140,7 +144,7 @@ enum Started {
     Running(Running, Manner),
 }
 
-fn start(inbound: &Inbound, mut caller: Caller, operation: Operation) -> Result<Started, Refusal> {
+fn start(inbound: &Inbound, mut caller: Box<Caller>, operation: Operation) -> Result<Started, Refusal> {
     let (gateway, view) = (&inbound.gateway, Arc::clone(&inbound.view));
     let era = caller.version.era();
     let operation = Arc::new(operation);
@@ -192,8 +196,8 @@ fn start(inbound: &Inbound, mut caller: Caller, operation: Operation) -> Result<
         }
         (_, Era::Legacy) => Asks::Nobody,
     };
-    let (sender, events) = mpsc::channel(EVENT_QUEUE);
-    let ear = Arc::new(StreamEvents::new(sender, caller.progress_token.take(), caller.level, asks));
+    let (outbox, outgoing) = outbox(EVENT_QUEUE);
+    let ear = Arc::new(StreamEvents::new(outbox, caller.progress_token.take(), caller.level, asks));
     let holder = (era == Era::Modern).then(|| {
         let (gateway, view, ear) = (gateway.clone(), Arc::clone(&view), Arc::clone(&ear));
         let operation = Arc::clone(&operation);
@@ -203,30 +207,31 @@ fn start(inbound: &Inbound, mut caller: Caller, operation: Operation) -> Result<
     });
     let round = state.map(State::round).unwrap_or_default();
     let run = Run { gateway, view, caller, operation, ear };
-    let running = Running::new(run.finish(round).boxed(), events);
+    // Lent to its future, not given: that would keep it twice.
+    let running = Running::new(async move { run.finish(round).await }.boxed(), outgoing);
     Ok(Started::Running(running, Manner { holder, ..manner }))
 }
 
 /// How the stream of a call is kept for a client that loses it. Older revisions take an event without data for a message.
-fn resumable(inbound: &Inbound, caller: &Caller) -> Option<Resumable> {
+fn resumable(inbound: &Inbound, caller: &Caller) -> Option<Box<Resumable>> {
     let is_new_enough = caller.version == ProtocolVersion::LATEST_LEGACY;
     let session = caller.session_id.clone().filter(|_| is_new_enough && caller.stream)?;
     let replays = inbound.gateway.replays()?;
-    Some(Resumable {
+    Some(Box::new(Resumable {
         replays: Arc::clone(replays),
         session,
         replica: home::name(inbound).map(str::to_owned),
         poll_after: inbound.gateway.config().poll_after,
         grace: GRACE,
         draining: inbound.gateway.draining().clone(),
-    })
+    }))
 }
 
 /// One request on its way through the engine, as often as its rounds of input demand.
 struct Run {
     gateway: Gateway,
     view: Arc<View>,
-    caller: Caller,
+    caller: Box<Caller>,
     operation: Arc<Operation>,
     ear: Arc<StreamEvents>,
 }
@@ -241,7 +246,7 @@ fn strange(kind: &str, upstream: &UpstreamKey) -> CallError {
 }
 
 impl Run {
-    async fn finish(self, round: Round) -> Answer {
+    async fn finish(&self, round: Round) -> Answer {
         let cancellable = self.caller.session.as_ref().map(|session| session.cancellable(&self.caller.id));
         let mut rounds = pin!(self.rounds(round));
         let outcome = match &cancellable {

@@ -8,9 +8,10 @@ use mpe_engine::{Asking, CallEvents};
 use mpe_mcp_protocol::capability::may_ask;
 use mpe_mcp_protocol::jsonrpc::{ErrorObject, Notification, code};
 use serde_json::value::RawValue;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::exchange::{Ask, Emitted};
+use super::outbox::Outbox;
 use super::rpc;
 use super::sessions::Session;
 use crate::json::{Members, ObjectWriter};
@@ -33,7 +34,7 @@ pub(crate) enum Asks {
 
 /// Puts what arrives on the call's stream.
 pub(crate) struct StreamEvents {
-    sender: mpsc::Sender<Emitted>,
+    outbox: Outbox,
     asks: Asks,
     asking: Asking,
     wishes: Mutex<Wishes>,
@@ -64,13 +65,13 @@ impl Level {
 impl StreamEvents {
     /// `level` is the mildest log message the caller wants; `None`: none.
     pub(crate) fn new(
-        sender: mpsc::Sender<Emitted>,
+        outbox: Outbox,
         progress_token: Option<Box<RawValue>>,
         level: Option<Level>,
         asks: Asks,
     ) -> Self {
         let wishes = Wishes { token: progress_token, last: f64::NEG_INFINITY, level, lent: None };
-        Self { sender, asks, asking: Asking::default(), wishes: Mutex::new(wishes) }
+        Self { outbox, asks, asking: Asking::default(), wishes: Mutex::new(wishes) }
     }
 
     pub(crate) fn wants_progress(&self) -> bool {
@@ -79,7 +80,7 @@ impl StreamEvents {
 
     /// Says something of ours on the call's stream; nobody may be there any more.
     pub(crate) async fn tell(&self, method: &str, params: &RawValue) {
-        let _ = self.sender.send(Emitted::Message(rpc::notification(method, Some(params)))).await;
+        let _ = self.outbox.send(Emitted::Message(rpc::notification(method, Some(params)))).await;
     }
 
     /// Another request listens from now on, with wishes of its own. What the first one did not want, the upstream was not
@@ -144,7 +145,7 @@ impl CallEvents for StreamEvents {
             _ => None,
         };
         let Some(message) = message else { return };
-        if self.sender.try_send(Emitted::Message(message)).is_err() {
+        if self.outbox.try_send(Emitted::Message(message)).is_err() {
             metrics::counter!("mpe_gateway_dropped_notifications_total").increment(1);
         }
     }
@@ -161,12 +162,12 @@ impl CallEvents for StreamEvents {
             let _question = self.asking.begin();
             match &self.asks {
                 Asks::Client(session, replica) => {
-                    session.ask(&self.sender, method, params, replica.as_deref()).await
+                    session.ask(&self.outbox, method, params, replica.as_deref()).await
                 }
                 Asks::NextRequest => {
                     let (reply, answer) = oneshot::channel();
                     let ask = Ask { method: method.to_owned(), params, reply };
-                    if self.sender.send(Emitted::Ask(ask)).await.is_err() {
+                    if self.outbox.send(Emitted::Ask(ask)).await.is_err() {
                         return Err(gone());
                     }
                     answer.await.unwrap_or_else(|_| Err(gone()))
@@ -197,13 +198,15 @@ pub(crate) fn gone() -> ErrorObject {
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Poll, Waker};
+
     use mpe_engine::CallEvents;
     use mpe_mcp_protocol::jsonrpc::Notification;
     use serde_json::value::RawValue;
-    use tokio::sync::mpsc;
 
     use super::{Asks, Level, StreamEvents};
     use crate::mcp::exchange::Emitted;
+    use crate::mcp::outbox::outbox;
 
     fn raw(json: &str) -> Box<RawValue> {
         RawValue::from_string(json.to_owned()).unwrap()
@@ -214,16 +217,18 @@ mod tests {
     }
 
     fn heard(token: Option<&str>, level: Option<&str>, said: &[(&str, &str)]) -> Vec<String> {
-        let (sender, mut receiver) = mpsc::channel(16);
+        let (outbox, mut outgoing) = outbox(16);
         let level = level.map(|level| Level::parse(level).unwrap());
-        let events = StreamEvents::new(sender, token.map(raw), level, Asks::Nobody);
+        let events = StreamEvents::new(outbox, token.map(raw), level, Asks::Nobody);
         for (method, params) in said {
             events.notify(notification(method, params));
         }
         drop(events);
-        std::iter::from_fn(|| match receiver.try_recv().ok()? {
-            Emitted::Message(message) => Some(String::from_utf8(message).unwrap()),
-            Emitted::Ask(ask) => panic!("{ask:?}"),
+        let mut cx = Context::from_waker(Waker::noop());
+        std::iter::from_fn(|| match outgoing.poll_next(&mut cx) {
+            Poll::Ready(Emitted::Message(message)) => Some(String::from_utf8(message).unwrap()),
+            Poll::Ready(Emitted::Ask(ask)) => panic!("{ask:?}"),
+            Poll::Pending => None,
         })
         .collect()
     }

@@ -17,9 +17,10 @@ use http_body::Frame;
 use http_body_util::BodyExt;
 use mpe_mcp_protocol::jsonrpc::{ErrorObject, Id};
 use serde_json::value::RawValue;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
 
+use super::outbox::Outgoing;
 use super::replay::{self, Resumable};
 use super::rpc::Answer;
 use crate::Body;
@@ -56,7 +57,7 @@ pub(crate) enum Step {
 /// A request under way. Dropping it cancels the call behind it.
 pub(crate) struct Running {
     future: Option<BoxFuture<'static, Answer>>,
-    events: mpsc::Receiver<Emitted>,
+    events: Outgoing,
     finished: Option<Answer>,
 }
 
@@ -82,7 +83,7 @@ pub(crate) struct Manner {
     /// What becomes of the call when its reader leaves.
     pub(crate) orphan: Orphan,
     /// How its stream is kept for a reader that comes back; `None`: it is not.
-    pub(crate) resumable: Option<Resumable>,
+    pub(crate) resumable: Option<Box<Resumable>>,
 }
 
 /// What becomes of a call whose reader leaves.
@@ -95,13 +96,13 @@ pub(crate) enum Orphan {
 }
 
 impl Running {
-    pub(crate) fn new(future: BoxFuture<'static, Answer>, events: mpsc::Receiver<Emitted>) -> Self {
+    pub(crate) fn new(future: BoxFuture<'static, Answer>, events: Outgoing) -> Self {
         Self { future: Some(future), events, finished: None }
     }
 
     /// The next step. Everything emitted comes before the answer; after the answer there is nothing.
     pub(crate) fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
-        if let Poll::Ready(Some(emitted)) = self.events.poll_recv(cx) {
+        if let Poll::Ready(emitted) = self.events.poll_next(cx) {
             return Poll::Ready(Step::from(emitted));
         }
         if let Some(future) = &mut self.future
@@ -110,7 +111,7 @@ impl Running {
             self.future = None;
             self.finished = Some(answer);
             // What it emitted while it ended stands before its answer.
-            if let Poll::Ready(Some(emitted)) = self.events.poll_recv(cx) {
+            if let Poll::Ready(emitted) = self.events.poll_next(cx) {
                 return Poll::Ready(Step::from(emitted));
             }
         }
@@ -333,6 +334,7 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::{Emitted, Manner, Orphan, Running, respond};
+    use crate::mcp::outbox::outbox;
     use crate::mcp::rpc::Answer;
 
     fn manner(stream: bool) -> Manner {
@@ -359,7 +361,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_comes_first_is_json_with_its_own_status() {
-        let (_events, receiver) = mpsc::channel(4);
+        let (_events, receiver) = outbox(4);
         let response = respond(Running::new(async { answer() }.boxed(), receiver), manner(true)).await;
         assert_eq!(response.status(), StatusCode::NOT_FOUND);
         assert_eq!(text(response).await, DONE);
@@ -367,9 +369,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_message_before_the_answer_opens_a_stream_with_both() {
-        let (events, receiver) = mpsc::channel(4);
+        let (events, receiver) = outbox(4);
         let call = async move {
-            events.send(Emitted::Message(b"{\n\"p\":1}".to_vec())).await.unwrap();
+            events.try_send(Emitted::Message(b"{\n\"p\":1}".to_vec())).unwrap();
             answer()
         };
         let response = respond(Running::new(call.boxed(), receiver), manner(true)).await;
@@ -380,7 +382,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn silence_opens_the_stream_and_keeps_it_alive() {
-        let (_events, receiver) = mpsc::channel(4);
+        let (_events, receiver) = outbox(4);
         let call = async {
             tokio::time::sleep(Duration::from_secs(40)).await;
             answer()
@@ -393,9 +395,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_reads_no_stream_gets_json_alone() {
-        let (events, receiver) = mpsc::channel(4);
+        let (events, receiver) = outbox(4);
         let call = async move {
-            events.send(Emitted::Message(b"{}".to_vec())).await.unwrap();
+            events.try_send(Emitted::Message(b"{}".to_vec())).unwrap();
             tokio::time::sleep(Duration::from_secs(40)).await;
             answer()
         };
@@ -408,10 +410,10 @@ mod tests {
         for (orphan, survives) in
             [(Orphan::Cancelled, false), (Orphan::Finishes(Duration::from_secs(60)), true)]
         {
-            let (events, receiver) = mpsc::channel(4);
+            let (events, receiver) = outbox(4);
             let (ended, mut end) = mpsc::channel(1);
             let call = async move {
-                events.send(Emitted::Message(b"{}".to_vec())).await.unwrap();
+                events.try_send(Emitted::Message(b"{}".to_vec())).unwrap();
                 tokio::time::sleep(Duration::from_secs(30)).await;
                 ended.send(()).await.unwrap();
                 answer()

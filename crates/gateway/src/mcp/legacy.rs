@@ -143,7 +143,7 @@ async fn answer(inbound: &Inbound, scope: &Scope, request: Request) -> http::Res
             }
             answer.into_response(Some(&request.id))
         }
-        Ok(Prepared::Call(caller, operation)) => call::answer(inbound, *caller, operation).await,
+        Ok(Prepared::Call(caller, operation)) => call::answer(inbound, caller, operation).await,
         // In this era an error is an answer like any other.
         Err(refusal) => refusal.with_status(StatusCode::OK).into_response(Some(&request.id)),
     }
@@ -351,7 +351,7 @@ async fn answer_in_batch(inbound: &Inbound, scope: &Scope, request: Request, mes
         Ok(Prepared::Call(mut caller, operation)) => {
             // The answers of an array come together in one body, so nothing in it can be asked back on a stream.
             caller.stream = false;
-            call::answer(inbound, *caller, operation).await
+            call::answer(inbound, caller, operation).await
         }
         Err(refusal) => return Answer::from(refusal).message(Some(&id)),
     };

@@ -17,6 +17,7 @@ pub(crate) mod listen;
 pub(crate) mod listing;
 pub(crate) mod modern;
 pub(crate) mod mrtr;
+pub(crate) mod outbox;
 pub(crate) mod replay;
 pub(crate) mod routing;
 pub(crate) mod rpc;

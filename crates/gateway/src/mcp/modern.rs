@@ -66,7 +66,7 @@ pub(crate) async fn answer(
     };
     match prepared {
         Prepared::Answer(answer) => answer.into_response(Some(&id)),
-        Prepared::Call(caller, operation) => call::answer(inbound, *caller, operation).await,
+        Prepared::Call(caller, operation) => call::answer(inbound, caller, operation).await,
         Prepared::Listen(interest, capabilities) => {
             listen::modern(inbound, id, interest, capabilities.as_deref()).await
         }

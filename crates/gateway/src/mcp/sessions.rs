@@ -11,12 +11,13 @@ use mpe_mcp_protocol::jsonrpc::{ErrorObject, Id, code};
 use mpe_mcp_protocol::version::ProtocolVersion;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::events::{Level, gone};
 use super::exchange::Emitted;
+use super::outbox::Outbox;
 use super::rpc;
 use crate::seal::{Purpose, Sealer, random_name};
 
@@ -203,7 +204,7 @@ impl Session {
     /// Dropping the future forgets the question; a late answer is ignored.
     pub(crate) async fn ask(
         self: &Arc<Self>,
-        stream: &mpsc::Sender<Emitted>,
+        stream: &Outbox,
         method: &str,
         params: Option<Box<RawValue>>,
         replica: Option<&str>,
@@ -325,15 +326,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
     use std::time::Duration;
 
     use mpe_mcp_protocol::jsonrpc::{Id, Message};
     use mpe_mcp_protocol::version::ProtocolVersion;
     use serde_json::value::RawValue;
-    use tokio::sync::mpsc;
 
     use super::{Sessions, Token};
     use crate::mcp::exchange::Emitted;
+    use crate::mcp::outbox::outbox;
     use crate::seal::Sealer;
 
     fn token(lifetime: Duration) -> Token {
@@ -380,10 +382,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_question_goes_out_on_the_stream_and_its_answer_comes_back() {
         let session = Sessions::default().of(&token(Duration::from_secs(60))).unwrap();
-        let (stream, mut sent) = mpsc::channel(4);
+        let (stream, mut sent) = outbox(4);
         let asking = session.ask(&stream, "roots/list", None, None);
         let answering = async {
-            let Some(Emitted::Message(message)) = sent.recv().await else { panic!("no question") };
+            let Emitted::Message(message) = poll_fn(|cx| sent.poll_next(cx)).await else {
+                panic!("no question")
+            };
             let Ok(Message::Request(request)) = Message::parse(&message) else { panic!("no request") };
             assert_eq!(request.method, "roots/list");
             session.answer(&Id::String("somebody else's".into()), Ok(raw("1")));
@@ -396,7 +400,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_question_nobody_answers_ends() {
         let session = Sessions::default().of(&token(Duration::from_secs(60))).unwrap();
-        let (stream, _sent) = mpsc::channel(4);
+        let (stream, _sent) = outbox(4);
         assert!(session.ask(&stream, "roots/list", None, None).await.is_err());
     }
 
