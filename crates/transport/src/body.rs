@@ -12,12 +12,13 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::deadline::Timer;
 use crate::metrics::Meter;
-use crate::{Error, ErrorKind, Sent, h2, http1};
+use crate::{Error, ErrorKind, ExchangeInfo, Sent, h2, http1};
 
 /// A response body. Dropping it before its end cancels the exchange and frees its place.
 #[derive(Debug)]
 pub struct Body {
     inner: Inner,
+    info: ExchangeInfo,
     timer: Option<Timer>,
     /// Bytes that may still come.
     allowance: u64,
@@ -64,6 +65,7 @@ impl Body {
     /// [`ErrorKind::TooLarge`] when the head already announces more than `limit`.
     pub(crate) fn limited(
         inner: Inner,
+        info: ExchangeInfo,
         headers: &HeaderMap,
         limit: u64,
         timer: Timer,
@@ -76,6 +78,7 @@ impl Body {
         }
         let mut body = Self {
             inner,
+            info,
             timer: Some(timer),
             allowance: limit,
             limit,
@@ -87,6 +90,11 @@ impl Body {
             body.finish();
         }
         Ok(body)
+    }
+
+    /// Which connection serves the exchange.
+    pub fn info(&self) -> ExchangeInfo {
+        self.info
     }
 
     /// Keeps the turn until the body has ended.

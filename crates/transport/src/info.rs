@@ -36,7 +36,7 @@ pub struct ConnectTimes {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(pub u64);
 
-/// Which connection served an exchange. Stands in the response's extensions.
+/// Which connection served an exchange: [`Body::info`](crate::Body::info).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExchangeInfo {
     /// The HTTP version.

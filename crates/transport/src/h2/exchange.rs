@@ -64,10 +64,9 @@ pub(crate) async fn send(
     timer.enter_body();
     check_head_size(answer.headers(), limits.max_head_bytes)?;
     let info = lease.info();
-    let (mut parts, stream) = answer.into_parts();
-    parts.extensions.insert(info);
+    let (parts, stream) = answer.into_parts();
     let body = StreamBody::new(stream, lease, upload);
-    let body = Body::limited(body.into(), &parts.headers, limits.max_body_bytes, timer, &link.meter)?;
+    let body = Body::limited(body.into(), info, &parts.headers, limits.max_body_bytes, timer, &link.meter)?;
     Ok(Response::from_parts(parts, body))
 }
 

@@ -60,10 +60,9 @@ pub(crate) async fn send(
     link.meter.answered(started.elapsed());
     timer.enter_body();
     let info = lease.info();
-    let (mut parts, incoming) = answer.into_parts();
-    parts.extensions.insert(info);
+    let (parts, incoming) = answer.into_parts();
     let body = MessageBody::new(incoming, Held { sender, lease, link: Arc::clone(link) });
-    let body = Body::limited(body.into(), &parts.headers, limits.max_body_bytes, timer, &link.meter)?;
+    let body = Body::limited(body.into(), info, &parts.headers, limits.max_body_bytes, timer, &link.meter)?;
     Ok(Response::from_parts(parts, body))
 }
 

@@ -7,7 +7,7 @@ use crate::support::{
     SETTINGS_INITIAL_WINDOW_SIZE, h2c, nothing_leaked, of, post, settle, soon, spawn_send, text,
 };
 use http_body_util::BodyExt;
-use mpe_transport::{BodyDeadline, ErrorKind, ExchangeInfo, ExchangeOptions, PoolConfig, Protocol, Sent};
+use mpe_transport::{BodyDeadline, ErrorKind, ExchangeOptions, PoolConfig, Protocol, Sent};
 use tokio::time::Instant;
 
 #[tokio::test(start_paused = true)]
@@ -19,7 +19,7 @@ async fn a_request_gets_its_response_and_learns_who_served_it() {
     let stream = peer.request().await;
     peer.answer(stream, b"pong").await;
     let response = soon(first).await.unwrap().expect("a response");
-    let info = *response.extensions().get::<ExchangeInfo>().expect("info");
+    let info = response.body().info();
     assert_eq!((info.protocol, info.reused), (Protocol::Http2, false));
     assert_eq!(text(response).await.unwrap(), "pong");
 
@@ -27,7 +27,7 @@ async fn a_request_gets_its_response_and_learns_who_served_it() {
     let stream = peer.request().await;
     peer.answer(stream, b"again").await;
     let response = soon(second).await.unwrap().expect("a response");
-    let again = *response.extensions().get::<ExchangeInfo>().expect("info");
+    let again = response.body().info();
     assert_eq!((again.connection, again.reused), (info.connection, true));
     drop(response);
     nothing_leaked(&pool).await;

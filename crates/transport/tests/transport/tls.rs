@@ -127,7 +127,7 @@ async fn http2_switched_off_is_not_even_offered() {
     read_http1_request(&mut stream).await;
     stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
     let response = soon(call).await.unwrap().unwrap();
-    let info = response.extensions().get::<mpe_transport::ExchangeInfo>().unwrap();
+    let info = response.body().info();
     assert_eq!(info.protocol, Protocol::Http1);
     drop(response);
     nothing_leaked(&pool).await;

@@ -11,7 +11,7 @@ use http::header::{
 };
 use http::{Method, Request, StatusCode, Uri};
 use mpe_mcp_protocol::jsonrpc::{Envelope, ErrorObject, Id};
-use mpe_transport::{Body, BodyDeadline, ExchangeInfo, ExchangeOptions, Origin, Pool, Protocol, Sent};
+use mpe_transport::{Body, BodyDeadline, ExchangeOptions, Origin, Pool, Protocol, Sent};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 
@@ -264,7 +264,7 @@ impl Answer {
             media_type.is_empty() || media_type == "application/json" || media_type.ends_with("+json");
         Self {
             status: head.status,
-            protocol: head.extensions.get::<ExchangeInfo>().map(|info| info.protocol),
+            protocol: Some(body.info().protocol),
             messages: if is_events { Messages::events(body) } else { Messages::json(body) },
             headers: head.headers,
             is_message: is_events || is_json,
