@@ -228,7 +228,7 @@ impl Errand<'_> {
         let elapsed = exchange.elapsed();
         match &outcome {
             Ok(reply) => {
-                exchange.answered(reply.protocol);
+                exchange.answered_after(elapsed, reply.protocol);
                 pass.succeeded();
                 handle.meters.attempted("answered");
                 if let Some(hedge) = &handle.hedge {

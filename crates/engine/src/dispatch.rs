@@ -48,11 +48,11 @@ impl Tenant {
         if outcome.as_ref().is_err_and(is_about_our_headers) {
             outcome = Box::pin(self.dispatch_anew(route.handle, call, accepted, outcome)).await;
         }
-        let label = match &outcome {
-            Ok(outcome) => outcome::label(&outcome.kind),
-            Err(error) => error.kind.as_str(),
+        let (label, elapsed) = match &outcome {
+            Ok(outcome) => (outcome::label(&outcome.kind), outcome.elapsed),
+            Err(error) => (error.kind.as_str(), accepted.elapsed()),
         };
-        route.handle.meters.called(label, accepted.elapsed());
+        route.handle.meters.called(label, elapsed);
         outcome
     }
 

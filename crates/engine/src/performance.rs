@@ -79,10 +79,16 @@ impl Recorder {
 
 impl Exchange<'_> {
     /// The exchange ended with an answer.
-    pub(crate) fn answered(mut self, protocol: Option<Protocol>) {
+    pub(crate) fn answered(self, protocol: Option<Protocol>) {
+        let elapsed = self.elapsed();
+        self.answered_after(elapsed, protocol);
+    }
+
+    /// As [`answered`](Self::answered), for whoever has looked at the clock already.
+    pub(crate) fn answered_after(mut self, elapsed: Duration, protocol: Option<Protocol>) {
         self.is_answered = true;
         let recorder = self.recorder;
-        recorder.latency_micros.fetch_add(micros(self.started.elapsed()), Ordering::Relaxed);
+        recorder.latency_micros.fetch_add(micros(elapsed), Ordering::Relaxed);
         recorder.successful.fetch_add(1, Ordering::Relaxed);
         match protocol {
             Some(Protocol::Http2) => recorder.http2.fetch_add(1, Ordering::Relaxed),

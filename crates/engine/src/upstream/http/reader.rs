@@ -42,7 +42,7 @@ impl Messages {
     /// Reads JSON. Some servers label several values, one after the other, as `application/json`.
     pub(super) fn json(body: Body) -> Self {
         let announced = usize::try_from(http_body::Body::size_hint(&body).exact().unwrap_or(0));
-        let splitter = Splitter::with_capacity(announced.unwrap_or(0).min(MAX_RESERVED));
+        let splitter = Splitter::expecting(announced.unwrap_or(0).min(MAX_RESERVED));
         Self { body: Some(body), format: Format::Json(splitter), ready: VecDeque::new() }
     }
 
@@ -61,8 +61,10 @@ impl Messages {
             let Some(body) = &mut self.body else { return Ok(None) };
             match body.frame().await {
                 Some(Ok(frame)) => {
-                    if let Ok(chunk) = frame.into_data() {
-                        self.push(chunk)?;
+                    if let Ok(chunk) = frame.into_data()
+                        && let Some(whole) = self.push(chunk)?
+                    {
+                        return Ok(Some(whole));
                     }
                 }
                 Some(Err(error)) => {
@@ -113,19 +115,19 @@ impl Messages {
         }
     }
 
-    fn push(&mut self, chunk: Bytes) -> Result<(), UpstreamError> {
+    /// Takes what came. Most answers are one value in one piece: that is handed on, not copied.
+    fn push(&mut self, chunk: Bytes) -> Result<Option<Bytes>, UpstreamError> {
         let is_all = self.body.as_ref().is_none_or(http_body::Body::is_end_stream);
         match &mut self.format {
-            // Most answers are one value in one piece: that is handed on, not copied.
             Format::Json(splitter) if is_all && splitter.is_empty() && is_one_object(&chunk) => {
-                self.ready.push_back(chunk);
-                Ok(())
+                return Ok(Some(chunk));
             }
             Format::Events(decoder) => {
-                decoder.push(&chunk).map_err(|error| UpstreamError::protocol(error.to_string()))
+                decoder.push(&chunk).map_err(|error| UpstreamError::protocol(error.to_string()))?;
             }
-            Format::Json(splitter) => splitter.push(&chunk),
+            Format::Json(splitter) => splitter.push(&chunk)?,
         }
+        Ok(None)
     }
 
     fn take_ready(&mut self) -> Option<Bytes> {
@@ -180,12 +182,14 @@ fn is_one_object(text: &[u8]) -> bool {
 #[derive(Debug, Default)]
 struct Splitter {
     buffer: BytesMut,
+    /// How many bytes will come, as far as that is known. Room for them is made when the first are to be kept.
+    expected: usize,
     scan: Scan,
 }
 
 impl Splitter {
-    fn with_capacity(capacity: usize) -> Self {
-        Self { buffer: BytesMut::with_capacity(capacity), scan: Scan::default() }
+    fn expecting(expected: usize) -> Self {
+        Self { expected, ..Self::default() }
     }
 
     fn is_empty(&self) -> bool {
@@ -196,6 +200,7 @@ impl Splitter {
         if self.buffer.len() + chunk.len() > MAX_MESSAGE {
             return Err(UpstreamError::protocol(format!("a message longer than {MAX_MESSAGE} bytes")));
         }
+        self.buffer.reserve(std::mem::take(&mut self.expected).max(chunk.len()));
         self.buffer.extend_from_slice(chunk);
         Ok(())
     }
