@@ -3,14 +3,14 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::{Either, ready};
 use http::StatusCode;
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 
 use crate::problem::{Problem, ProblemType};
@@ -43,17 +43,23 @@ const WORTH_JOINING: usize = 8 << 10;
 /// # Errors
 /// 413 over `limit` bytes, 408 when it takes longer than `patience`, 400 when the sender breaks off.
 ///
-/// Boxed by a plain function: an `async fn` that holds `Limited` over an await is not `Send` enough for whoever spawns
+/// A small body is here with its head, as a rule; that one costs no timer. Another is boxed by a plain function: an `async fn` that holds `Limited` over an await is not `Send` enough for whoever spawns
 /// it (rust-lang/rust#102211).
 pub(crate) fn collect(
     body: Body,
     limit: usize,
     patience: Duration,
-) -> BoxFuture<'static, Result<Bytes, Problem>> {
-    let announced = http_body::Body::size_hint(&body).lower();
+) -> impl Future<Output = Result<Bytes, Problem>> + Send {
+    let announced = body.size_hint().lower();
     if announced > limit as u64 {
-        return std::future::ready(Err(too_large(limit))).boxed();
+        return Either::Left(ready(Err(too_large(limit))));
     }
+    let body = match Begun::new(body) {
+        Begun { first: Some(whole), rest } if rest.is_end_stream() && whole.len() <= limit => {
+            return Either::Left(ready(Ok(whole)));
+        }
+        begun => begun,
+    };
     let whole = Limited::new(body, limit).collect();
     let read = tokio::time::timeout(patience, whole).map(move |read| match read {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
@@ -65,7 +71,7 @@ pub(crate) fn collect(
             Err(Problem::new(ProblemType::RequestTimeout, detail))
         }
     });
-    read.boxed()
+    Either::Right(read.boxed())
 }
 
 /// A response with a media type and a whole body.
@@ -95,6 +101,63 @@ fn never(error: Infallible) -> BoxError {
     match error {}
 }
 
+/// A body, and the first of its data if that was here already.
+struct Begun {
+    first: Option<Bytes>,
+    rest: Body,
+}
+
+impl Begun {
+    fn new(mut body: Body) -> Self {
+        // Nobody is woken: whoever waits for more asks again.
+        let mut cx = Context::from_waker(Waker::noop());
+        let first = match Pin::new(&mut body).poll_frame(&mut cx) {
+            Poll::Ready(Some(Ok(frame))) => frame.into_data().ok(),
+            Poll::Pending => None,
+            // What has ended is not asked again.
+            Poll::Ready(None) => {
+                body = empty();
+                None
+            }
+            Poll::Ready(Some(Err(error))) => {
+                body = Failed(Some(error)).boxed_unsync();
+                None
+            }
+        };
+        Self { first, rest: body }
+    }
+}
+
+impl http_body::Body for Begun {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.first.take() {
+            Some(first) => Poll::Ready(Some(Ok(Frame::data(first)))),
+            None => Pin::new(&mut self.rest).poll_frame(cx),
+        }
+    }
+}
+
+/// A body that breaks off.
+struct Failed(Option<BoxError>);
+
+impl http_body::Body for Failed {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Poll::Ready(self.0.take().map(Err))
+    }
+}
+
 struct Pieces(VecDeque<Bytes>);
 
 impl http_body::Body for Pieces {
@@ -114,5 +177,60 @@ impl http_body::Body for Pieces {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.0.iter().map(|piece| piece.len() as u64).sum())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use futures_util::stream;
+    use http::StatusCode;
+    use http_body::Frame;
+    use http_body_util::{BodyExt, StreamBody};
+
+    use super::{collect, full, never};
+    use crate::problem::Problem;
+    use crate::{Body, BoxError};
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// A body of pieces that come one by one; an empty one stands for a while.
+    fn slowly(pieces: Vec<&'static str>) -> Body {
+        let frames = stream::unfold(pieces.into_iter(), |mut pieces| async move {
+            let piece = pieces.next()?;
+            if piece.is_empty() {
+                tokio::time::sleep(Duration::from_secs(6)).await;
+            }
+            Some((Ok::<_, Infallible>(Frame::data(Bytes::from(piece))), pieces))
+        });
+        StreamBody::new(frames).map_err(never).boxed_unsync()
+    }
+
+    fn broken() -> Body {
+        let frames = stream::once(async { Err::<Frame<Bytes>, BoxError>("the cable is out".into()) });
+        StreamBody::new(frames).boxed_unsync()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_is_whole_whether_it_is_here_or_still_comes() {
+        assert_eq!(collect(full("here"), 4, PATIENCE).await.unwrap(), "here");
+        assert_eq!(collect(slowly(vec!["a", "", "bc"]), 4, PATIENCE).await.unwrap(), "abc");
+        assert_eq!(collect(slowly(vec!["", "abc"]), 4, PATIENCE).await.unwrap(), "abc");
+        assert_eq!(collect(slowly(vec![]), 4, PATIENCE).await.unwrap(), "");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_is_too_large_or_too_late_or_breaks_off_is_refused() {
+        let refusal = |problem: Result<Bytes, Problem>| problem.unwrap_err().status;
+        let too_large = [full("large"), slowly(vec!["large"]), slowly(vec!["lar", "ge"])];
+        for body in too_large {
+            assert_eq!(refusal(collect(body, 4, PATIENCE).await), StatusCode::PAYLOAD_TOO_LARGE);
+        }
+        let late = collect(slowly(vec!["a", "", "", "b"]), 4, PATIENCE).await;
+        assert_eq!(refusal(late), StatusCode::REQUEST_TIMEOUT);
+        assert_eq!(refusal(collect(broken(), 4, PATIENCE).await), StatusCode::BAD_REQUEST);
     }
 }

@@ -15,7 +15,3 @@ pub enum Carrier {
     /// A bare body without headers of its own: beyond that, MCP's headers are not compared with it.
     Message,
 }
-
-/// The listener's own word: it is bound to a loopback address, so `Host` must name one (DNS rebinding).
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct BoundToLoopback;

@@ -13,14 +13,14 @@ use crate::{Body, GatewayConfig, body};
 pub(crate) fn check(parts: &Parts, on_loopback: bool, config: &GatewayConfig) -> Result<(), Problem> {
     let host = authority(parts);
     if on_loopback || !config.allowed_hosts.is_empty() {
-        let name = host.as_deref().map(host_name).unwrap_or_default();
-        if !is_loopback(name) && !is_allowed(&config.allowed_hosts, name, host.as_deref()) {
+        let name = host.map(host_name).unwrap_or_default();
+        if !is_loopback(name) && !is_allowed(&config.allowed_hosts, name, host) {
             let detail = "the Host header names a host that is not allowed here";
             return Err(Problem::new(ProblemType::Forbidden, detail));
         }
     }
     match parts.headers.get(header::ORIGIN) {
-        Some(origin) if !is_trusted(origin, host.as_deref(), config) => Err(Problem::new(
+        Some(origin) if !is_trusted(origin, host, config) => Err(Problem::new(
             ProblemType::Forbidden,
             "the Origin header names an origin that is not allowed here",
         )),
@@ -86,9 +86,9 @@ fn allowed_headers(headers: &HeaderMap) -> String {
 }
 
 /// `:authority` of HTTP/2, else `Host`.
-fn authority(parts: &Parts) -> Option<String> {
-    let host = parts.headers.get(header::HOST).map(|host| host.to_str().unwrap_or_default().to_owned());
-    parts.uri.authority().map(|authority| authority.as_str().to_owned()).or(host)
+fn authority(parts: &Parts) -> Option<&str> {
+    let host = || parts.headers.get(header::HOST).map(|host| host.to_str().unwrap_or_default());
+    parts.uri.authority().map(http::uri::Authority::as_str).or_else(host)
 }
 
 /// The name in `name:port` or `[address]:port`.

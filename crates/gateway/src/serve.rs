@@ -18,7 +18,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use crate::carrier::BoundToLoopback;
 use crate::gone::Attended;
 use crate::slow::{Fetched, Streams, Written};
 use crate::{BoxError, Gateway};
@@ -136,11 +135,8 @@ impl Connection {
     async fn run(self, stream: TcpStream) {
         let (gateway, is_loopback) = (self.gateway.clone(), self.is_loopback);
         let service = service_fn(move |request: http::Request<Incoming>| {
-            let (mut parts, body) = request.into_parts();
-            if is_loopback {
-                parts.extensions.insert(BoundToLoopback);
-            }
-            answered(gateway.clone(), Box::new(parts), body)
+            let (parts, body) = request.into_parts();
+            answered(gateway.clone(), Box::new(parts), body, is_loopback)
         });
         let socket = Written::new(Attended::new(stream), self.gateway.config().write_timeout);
         let (socket, turns) = gather(socket);
@@ -161,7 +157,8 @@ fn answered(
     gateway: Gateway,
     parts: Box<Parts>,
     body: Incoming,
+    is_loopback: bool,
 ) -> Pin<Box<impl Future<Output = Result<http::Response<Fetched>, Infallible>> + Send>> {
     let body = body.map_err(BoxError::from).boxed_unsync();
-    Box::pin(async move { Ok(gateway.answer(parts, body).await.map(Fetched::new)) })
+    Box::pin(async move { Ok(gateway.answer(parts, body, is_loopback).await.map(Fetched::new)) })
 }

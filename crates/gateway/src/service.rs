@@ -20,7 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::carrier::{BoundToLoopback, Carrier};
+use crate::carrier::Carrier;
 use crate::check::SchemaCheckers;
 use crate::config::{EndpointView, Looks};
 use crate::guard::{self, Guarded, Meters};
@@ -164,11 +164,16 @@ impl Gateway {
     /// Dropping the future or the response body cancels the call behind it.
     pub async fn handle(&self, request: http::Request<Body>) -> http::Response<Body> {
         let (parts, body) = request.into_parts();
-        self.answer(Box::new(parts), body).await
+        self.answer(Box::new(parts), body, false).await
     }
 
-    /// As [`handle`](Self::handle).
-    pub(crate) async fn answer(&self, parts: Box<Parts>, body: Body) -> http::Response<Body> {
+    /// As [`handle`](Self::handle); `is_loopback`: it came to an address that only this machine reaches.
+    pub(crate) async fn answer(
+        &self,
+        parts: Box<Parts>,
+        body: Body,
+        is_loopback: bool,
+    ) -> http::Response<Body> {
         let id = self.request_id(&parts.headers);
         let guard = Guarded::begin(&parts.method, parts.uri.path(), id.clone());
         let Ok(place) = Arc::clone(&self.inner.requests).try_acquire_owned() else {
@@ -181,7 +186,7 @@ impl Gateway {
             );
         };
         let origin = parts.headers.get(header::ORIGIN).cloned();
-        let (face, mut response) = self.route(parts, body).await;
+        let (face, mut response) = self.route(parts, body, is_loopback).await;
         response.headers_mut().insert(REQUEST_ID, id);
         if let Some(origin) = origin {
             origin::expose(&mut response, &origin, &self.inner.config);
@@ -208,7 +213,12 @@ impl Gateway {
     }
 
     /// The face's name and its answer.
-    async fn route(&self, mut parts: Box<Parts>, body: Body) -> (&'static str, http::Response<Body>) {
+    async fn route(
+        &self,
+        mut parts: Box<Parts>,
+        body: Body,
+        is_loopback: bool,
+    ) -> (&'static str, http::Response<Body>) {
         let is_forwarded = self.inner.config.replicas.as_ref().is_some_and(|replicas| {
             parts.headers.contains_key(&FORWARDED) && replicas.vouched(&parts.headers, &self.inner.sealer)
         });
@@ -216,11 +226,10 @@ impl Gateway {
             parts.extensions.insert(Forwarded);
         }
         let carrier = parts.extensions.get::<Carrier>().copied();
-        let on_loopback = parts.extensions.get::<BoundToLoopback>().is_some();
         // The replica that forwards has checked Host and Origin; ours is not the host that its client named.
         if carrier.is_none()
             && !is_forwarded
-            && let Err(problem) = origin::check(&parts, on_loopback, &self.inner.config)
+            && let Err(problem) = origin::check(&parts, is_loopback, &self.inner.config)
         {
             return ("none", problem.into_response());
         }

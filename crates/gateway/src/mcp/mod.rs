@@ -185,13 +185,13 @@ fn passing_meta(meta: &Members<'_>) -> Option<Box<RawValue>> {
                 )
             })
     };
+    let mut passing = meta.iter().filter(|(key, _)| !hop(key)).peekable();
+    passing.peek()?;
     let mut kept = crate::json::ObjectWriter::new();
-    let mut any = false;
-    for (key, value) in meta.iter().filter(|(key, _)| !hop(key)) {
+    for (key, value) in passing {
         kept.raw(key, value.get());
-        any = true;
     }
-    any.then(|| kept.finish_raw())
+    Some(kept.finish_raw())
 }
 
 /// 202, as every accepted notification and response gets.
