@@ -43,8 +43,10 @@ const WORTH_JOINING: usize = 8 << 10;
 /// # Errors
 /// 413 over `limit` bytes, 408 when it takes longer than `patience`, 400 when the sender breaks off.
 ///
-/// A small body is here with its head, as a rule; that one costs no timer. Another is boxed by a plain function: an `async fn` that holds `Limited` over an await is not `Send` enough for whoever spawns
-/// it (rust-lang/rust#102211).
+/// A small body is here with its head, as a rule: it is asked for once right here, and then costs no timer.
+///
+/// A plain function that boxes the rest: an `async fn` that holds `Limited` over an await is not `Send` enough for whoever
+/// spawns it (rust-lang/rust#102211).
 pub(crate) fn collect(
     body: Body,
     limit: usize,

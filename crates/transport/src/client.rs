@@ -40,8 +40,8 @@ pub struct ExchangeOptions {
     pub body_deadline: BodyDeadline,
     /// Bytes of the response body, at most. Default: the pool's `max_response_bytes`.
     pub max_response_bytes: Option<u64>,
-    /// Whether an error hands the request back ([`Error::take_request`]) where it may be sent again. Default: yes. No saves
-    /// a copy of its headers, for callers who make a new request anyway.
+    /// Whether an error hands the request back ([`Error::take_request`]) where it may be sent again. Default: `true`.
+    /// `false` saves a copy of its headers, for callers who make a new request anyway. A streamed body never comes back.
     pub hands_back: bool,
 }
 

@@ -129,8 +129,8 @@ impl Error {
         self.kind == ErrorKind::Deadline
     }
 
-    /// The request, handed back when it was provably not processed, unless [`ExchangeOptions::hands_back`](crate::ExchangeOptions::hands_back)
-    /// says that nobody wants it.
+    /// The request, handed back when it was provably not processed, unless its caller wanted none
+    /// ([`ExchangeOptions::hands_back`](crate::ExchangeOptions::hands_back)).
     pub fn take_request(&mut self) -> Option<http::Request<Bytes>> {
         self.request.take().map(|request| *request)
     }

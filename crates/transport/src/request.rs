@@ -65,8 +65,10 @@ impl Outgoing {
     /// Puts the request into `error`, if it can be handed back at all.
     pub(crate) fn give_back(self, error: Error) -> Error {
         match self.body {
-            OutgoingBody::Streamed(_) => error,
-            OutgoingBody::Whole(body) => error.returning(Request::from_parts(*self.head, body)),
+            OutgoingBody::Whole(body) if self.is_kept => {
+                error.returning(Request::from_parts(*self.head, body))
+            }
+            OutgoingBody::Streamed(_) | OutgoingBody::Whole(_) => error,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What a call emits on its way to the stream of its caller.
 //!
 //! Every call has one and few use it, so an empty one is a single small allocation; a channel begins with room for its first
-//! thirty-two messages.
+//! thirty-two messages. Those who wait for room get it in no particular order.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -98,9 +98,11 @@ impl Outgoing {
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Emitted> {
         let mut state = self.shared.state();
         let Some(message) = state.queue.pop_front() else {
-            match &mut state.reader {
-                Some(reader) => reader.clone_from(cx.waker()),
-                None => state.reader = Some(cx.waker().clone()),
+            if state.reader.as_ref().is_none_or(|reader| !reader.will_wake(cx.waker())) {
+                let before = state.reader.replace(cx.waker().clone());
+                drop(state);
+                // Outside of the lock, as everything here that is not ours.
+                drop(before);
             }
             return Poll::Pending;
         };
@@ -114,9 +116,9 @@ impl Drop for Outgoing {
     fn drop(&mut self) {
         let mut state = self.shared.state();
         state.is_closed = true;
-        let left = std::mem::take(&mut state.queue);
+        let left = (std::mem::take(&mut state.queue), state.reader.take());
         drop(state);
-        // Outside of the lock: with them go those who wait for an answer.
+        // With the messages go those who wait for an answer.
         drop(left);
         self.shared.room.notify_waiters();
     }

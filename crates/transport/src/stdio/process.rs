@@ -160,7 +160,7 @@ impl StdioProcess {
         self.stderr.text()
     }
 
-    /// Waits until all that was ever written to the standard error has been read.
+    /// Waits until the standard error has been read to its end.
     ///
     /// That the process has [exited](Self::exited) is not enough: its last words may still be in the pipe. And something
     /// that has left its group may keep the pipe open for as long as it likes, so bound the wait.

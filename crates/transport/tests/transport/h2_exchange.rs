@@ -56,6 +56,12 @@ async fn who_wants_no_request_back_gets_the_same_error_without_one() {
     let pool = network.pool(PoolConfig::default());
     let mut options = ExchangeOptions::default();
     options.hands_back = false;
+    let mut late = options.clone();
+    late.deadline = Some(Instant::now());
+    let mut error = soon(pool.send_with(&h2c(), post("too late"), late)).await.expect_err("no time");
+    assert_eq!(error.sent(), Sent::No);
+    assert!(error.take_request().is_none());
+
     let caller = pool.clone();
     let call = tokio::spawn(async move { caller.send_with(&h2c(), post("refuse me"), options).await });
     let mut peer = network.accept_h2(&[]).await;

@@ -95,7 +95,8 @@ impl Messages {
             match body.frame().await {
                 Some(Ok(frame)) => {
                     if let Ok(chunk) = frame.into_data() {
-                        self.push(chunk)?;
+                        let whole = self.push(chunk)?;
+                        self.ready.extend(whole);
                     }
                 }
                 Some(Err(error)) => {

@@ -148,7 +148,7 @@ impl Wire {
             Some(authorizer) => {
                 Either::Left(Box::pin(self.authorized(authorizer, request, options, deadline)))
             }
-            // Joined by hand: an async block has one place for the exchange that it is given and one for that it waits for.
+            // Joined by hand: an async block has a place for what it is given and another for what it waits for.
             None => Either::Right(
                 self.pool
                     .send_with(&self.origin, request, options)

@@ -13,7 +13,8 @@ use super::super::{Notices, UpstreamError};
 
 /// How long a process may take to end after its input was closed, and again after SIGTERM.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How long the explanation of a process that has closed its output is waited for.
+/// How long the explanation of a process that has closed its output is waited for: all of it when something that it has
+/// left behind holds its standard error.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// Starts a process; its pipe is read until it ends, or has been idle for too long.
