@@ -69,8 +69,8 @@ pub(crate) fn random<const N: usize>() -> [u8; N] {
     bytes
 }
 
-/// Has aws-lc's generator begin, on a thread of its own: it measures the processor's jitter for 50 ms before its first
-/// byte, which the first sealed token or TLS handshake would wait for, and the first call does not need.
+/// Has aws-lc's generator begin, on a thread of its own. Built as usual it measures the processor's jitter for 50 ms before its
+/// first byte, which the first sealed token or TLS handshake would wait for, and the first call does not need.
 pub(crate) fn warm_up() {
     // Without a thread to spare, whoever needs it first waits for it.
     let _ = std::thread::Builder::new().name("random".to_owned()).spawn(|| {
