@@ -154,14 +154,11 @@ impl Authorizer {
         }
     }
 
-    /// Whether a challenge will only be answered by an error: no request has to be kept for a second attempt.
-    pub(in crate::upstream) fn is_helpless(&self) -> bool {
-        !self.is_attended && !self.can_renew.load(Ordering::Acquire)
-    }
-
-    /// Whether requests go out as if there were no authorization at all: there is no token, and nobody to get one.
+    /// Whether requests go out as if there were no authorization at all: no token is good, and a challenge will only be
+    /// answered by an error. So no request has to be kept for a second attempt.
     pub(in crate::upstream) fn is_idle(&self) -> bool {
-        self.is_helpless() && self.current.load().is_none()
+        let is_helpless = !self.is_attended && !self.can_renew.load(Ordering::Acquire);
+        is_helpless && self.current.load().as_ref().is_none_or(|token| !token.is_alive(Instant::now()))
     }
 
     /// The server refused a request that was sent with `used`, and what it demands can be had: one call gets it for all.
