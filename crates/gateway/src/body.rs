@@ -3,15 +3,15 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::FutureExt;
 use futures_util::future::{Either, ready};
+use futures_util::{FutureExt, StreamExt, stream};
 use http::StatusCode;
 use http_body::{Body as _, Frame, SizeHint};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, BodyStream, Full, LengthLimitError, Limited, StreamBody};
 
 use crate::problem::{Problem, ProblemType};
 use crate::{Body, BoxError};
@@ -48,7 +48,7 @@ const WORTH_JOINING: usize = 8 << 10;
 /// A plain function that boxes the rest: an `async fn` that holds `Limited` over an await is not `Send` enough for whoever
 /// spawns it (rust-lang/rust#102211).
 pub(crate) fn collect(
-    body: Body,
+    mut body: Body,
     limit: usize,
     patience: Duration,
 ) -> impl Future<Output = Result<Bytes, Problem>> + Send {
@@ -56,12 +56,17 @@ pub(crate) fn collect(
     if announced > limit as u64 {
         return Either::Left(ready(Err(too_large(limit))));
     }
-    let body = match Begun::new(body) {
-        Begun { first: Some(whole), rest } if rest.is_end_stream() && whole.len() <= limit => {
-            return Either::Left(ready(Ok(whole)));
-        }
-        begun => begun,
+    let first = match body.frame().now_or_never() {
+        // What has ended is not asked again.
+        Some(None) => return Either::Left(ready(Ok(Bytes::new()))),
+        first => first.flatten(),
     };
+    if let Some(Ok(frame)) = &first
+        && let Some(whole) = frame.data_ref().filter(|data| data.len() <= limit && body.is_end_stream())
+    {
+        return Either::Left(ready(Ok(whole.clone())));
+    }
+    let body = StreamBody::new(stream::iter(first).chain(BodyStream::new(body)));
     let whole = Limited::new(body, limit).collect();
     let read = tokio::time::timeout(patience, whole).map(move |read| match read {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
@@ -101,63 +106,6 @@ fn too_large(limit: usize) -> Problem {
 
 fn never(error: Infallible) -> BoxError {
     match error {}
-}
-
-/// A body, and the first of its data if that was here already.
-struct Begun {
-    first: Option<Bytes>,
-    rest: Body,
-}
-
-impl Begun {
-    fn new(mut body: Body) -> Self {
-        // Nobody is woken: whoever waits for more asks again.
-        let mut cx = Context::from_waker(Waker::noop());
-        let first = match Pin::new(&mut body).poll_frame(&mut cx) {
-            Poll::Ready(Some(Ok(frame))) => frame.into_data().ok(),
-            Poll::Pending => None,
-            // What has ended is not asked again.
-            Poll::Ready(None) => {
-                body = empty();
-                None
-            }
-            Poll::Ready(Some(Err(error))) => {
-                body = Failed(Some(error)).boxed_unsync();
-                None
-            }
-        };
-        Self { first, rest: body }
-    }
-}
-
-impl http_body::Body for Begun {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match self.first.take() {
-            Some(first) => Poll::Ready(Some(Ok(Frame::data(first)))),
-            None => Pin::new(&mut self.rest).poll_frame(cx),
-        }
-    }
-}
-
-/// A body that breaks off.
-struct Failed(Option<BoxError>);
-
-impl http_body::Body for Failed {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        Poll::Ready(self.0.take().map(Err))
-    }
 }
 
 struct Pieces(VecDeque<Bytes>);
