@@ -167,12 +167,12 @@ impl Gateway {
         self.answer(Box::new(parts), body, false).await
     }
 
-    /// As [`handle`](Self::handle); `is_loopback`: it came to an address that only this machine reaches.
+    /// As [`handle`](Self::handle); `on_loopback`: it came to an address that only this machine reaches.
     pub(crate) async fn answer(
         &self,
         parts: Box<Parts>,
         body: Body,
-        is_loopback: bool,
+        on_loopback: bool,
     ) -> http::Response<Body> {
         let id = self.request_id(&parts.headers);
         let guard = Guarded::begin(&parts.method, parts.uri.path(), id.clone());
@@ -186,7 +186,7 @@ impl Gateway {
             );
         };
         let origin = parts.headers.get(header::ORIGIN).cloned();
-        let (face, mut response) = self.route(parts, body, is_loopback).await;
+        let (face, mut response) = self.route(parts, body, on_loopback).await;
         response.headers_mut().insert(REQUEST_ID, id);
         if let Some(origin) = origin {
             origin::expose(&mut response, &origin, &self.inner.config);
@@ -217,7 +217,7 @@ impl Gateway {
         &self,
         mut parts: Box<Parts>,
         body: Body,
-        is_loopback: bool,
+        on_loopback: bool,
     ) -> (&'static str, http::Response<Body>) {
         let is_forwarded = self.inner.config.replicas.as_ref().is_some_and(|replicas| {
             parts.headers.contains_key(&FORWARDED) && replicas.vouched(&parts.headers, &self.inner.sealer)
@@ -229,7 +229,7 @@ impl Gateway {
         // The replica that forwards has checked Host and Origin; ours is not the host that its client named.
         if carrier.is_none()
             && !is_forwarded
-            && let Err(problem) = origin::check(&parts, is_loopback, &self.inner.config)
+            && let Err(problem) = origin::check(&parts, on_loopback, &self.inner.config)
         {
             return ("none", problem.into_response());
         }

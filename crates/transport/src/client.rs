@@ -107,7 +107,7 @@ impl Pool {
             Err(error) => return Err(error.returning(request)),
         };
         let options = ExchangeOptions { deadline: Some(deadline), ..ExchangeOptions::default() };
-        let mut response = self.exchange(origin, Outgoing::new(request, true), options).await?;
+        let mut response = self.send_with(origin, request, options).await?;
         response.body_mut().hold_turn(turn);
         Ok(response)
     }

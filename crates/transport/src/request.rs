@@ -64,12 +64,11 @@ impl Outgoing {
 
     /// Puts the request into `error`, if it can be handed back at all.
     pub(crate) fn give_back(self, error: Error) -> Error {
-        match self.body {
-            OutgoingBody::Whole(body) if self.is_kept => {
-                error.returning(Request::from_parts(*self.head, body))
-            }
-            OutgoingBody::Streamed(_) | OutgoingBody::Whole(_) => error,
-        }
+        let kept = match self.body {
+            OutgoingBody::Whole(body) if self.is_kept => Some((self.head, body)),
+            OutgoingBody::Streamed(_) | OutgoingBody::Whole(_) => None,
+        };
+        Kept(kept).give_back(error)
     }
 }
 
