@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard, Weak};
 use std::time::Duration;
 
+use foldhash::fast::RandomState;
 use futures_util::future::join_all;
 use mpe_transport::{Pool, PoolConfig, PoolSnapshot, TlsConfig};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -39,7 +40,7 @@ const GRACE: Duration = Duration::from_secs(1);
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Every tenant by name.
-pub(crate) type Tenants = HashMap<EndpointId, Arc<Tenant>>;
+pub(crate) type Tenants = HashMap<EndpointId, Arc<Tenant>, RandomState>;
 
 /// What a fleet is built from.
 #[derive(Default)]
@@ -151,7 +152,7 @@ impl Fleet {
             let existing = before.get(&config.id).cloned();
             planned.push(self.plan(config, existing, is_lazy)?);
         }
-        let mut after = Tenants::with_capacity(planned.len());
+        let mut after = Tenants::default();
         for plan in planned {
             let is_lazy = plan.is_lazy;
             let tenant = self.carry_out(plan);

@@ -26,13 +26,15 @@ pub(crate) fn empty() -> Body {
     full(Bytes::new())
 }
 
-/// A body of several pieces that are already here. Large ones are not copied; small ones are joined, because each piece
-/// is a frame of its own on the wire and costs more than its bytes.
+/// A body of several pieces that are already here, none of which is copied.
 pub(crate) fn pieces(pieces: Vec<Bytes>) -> Body {
-    if pieces.iter().map(Bytes::len).sum::<usize>() <= WORTH_JOINING {
-        return full(pieces.concat());
-    }
     Pieces(pieces.into()).map_err(never).boxed_unsync()
+}
+
+/// Whether pieces are sent as they are: small ones are joined, because each piece is a frame of its own on the wire and
+/// costs more than its bytes.
+pub(crate) fn is_worth_pieces(pieces: &[Bytes]) -> bool {
+    pieces.iter().map(Bytes::len).sum::<usize>() > WORTH_JOINING
 }
 
 /// Bytes that are cheaper to copy than to send in several frames.

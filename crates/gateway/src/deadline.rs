@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use http::HeaderMap;
 use http::request::Parts;
+use http::{HeaderMap, HeaderName};
 use tokio::time::Instant;
 
 use crate::carrier::Deadline;
@@ -11,6 +11,11 @@ use crate::problem::{Problem, ProblemType};
 
 /// Longer waits than this are cut to it: the upstreams' own limits are far below.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long the caller waits, in seconds.
+const X_REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout");
+/// The same among other preferences (RFC 7240).
+const PREFER: HeaderName = HeaderName::from_static("prefer");
 
 /// The earliest of what the carrier says, `X-Request-Timeout: SECONDS`, and `Prefer: wait=SECONDS` (RFC 7240 §4.3).
 ///
@@ -24,7 +29,7 @@ pub(crate) fn of(parts: &Parts) -> Result<Option<Instant>, Problem> {
 }
 
 fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Problem> {
-    let Some(value) = headers.get("x-request-timeout") else { return Ok(None) };
+    let Some(value) = headers.get(X_REQUEST_TIMEOUT) else { return Ok(None) };
     let seconds = value.to_str().ok().and_then(|text| text.trim().parse::<f64>().ok());
     let wait = seconds.filter(|seconds| *seconds > 0.0).and_then(|s| Duration::try_from_secs_f64(s).ok());
     match wait {
@@ -38,7 +43,7 @@ fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Problem> {
 
 fn preferred(headers: &HeaderMap) -> Option<Duration> {
     headers
-        .get_all("prefer")
+        .get_all(PREFER)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::request::Parts;
 use http::{HeaderValue, Method};
 use http_body::{Frame, SizeHint};
 use metrics::{Counter, Histogram};
@@ -15,16 +16,27 @@ use crate::{Body, BoxError};
 
 /// A request under way. Dropped before [`end`](Guarded::end), it says that its caller left.
 pub(crate) struct Guarded {
-    method: Method,
-    path: String,
-    id: HeaderValue,
+    /// `None`: nobody reads the logs of requests.
+    logged: Option<Logged>,
     began: Instant,
     is_open: bool,
 }
 
+/// What the logs say of a request.
+struct Logged {
+    method: Method,
+    path: String,
+    id: HeaderValue,
+}
+
 impl Guarded {
-    pub(crate) fn begin(method: &Method, path: &str, id: HeaderValue) -> Self {
-        Self { method: method.clone(), path: path.to_owned(), id, began: Instant::now(), is_open: true }
+    pub(crate) fn begin(request: &Parts, id: &HeaderValue) -> Self {
+        let logged = tracing::enabled!(tracing::Level::DEBUG).then(|| Logged {
+            method: request.method.clone(),
+            path: request.uri.path().to_owned(),
+            id: id.clone(),
+        });
+        Self { logged, began: Instant::now(), is_open: true }
     }
 
     /// Counts and logs the answer's head.
@@ -38,15 +50,17 @@ impl Guarded {
         let elapsed = self.began.elapsed();
         let status = response.status().as_u16();
         meters.answered(face, status, elapsed);
-        tracing::debug!(
-            id = self.id.to_str().unwrap_or_default(),
-            method = %self.method,
-            path = self.path,
-            face,
-            status,
-            milliseconds = elapsed.as_millis(),
-            "request answered"
-        );
+        if let Some(Logged { method, path, id }) = &self.logged {
+            tracing::debug!(
+                id = id.to_str().unwrap_or_default(),
+                %method,
+                path,
+                face,
+                status,
+                milliseconds = elapsed.as_millis(),
+                "request answered"
+            );
+        }
         response
     }
 }
@@ -57,13 +71,15 @@ impl Drop for Guarded {
             return;
         }
         metrics::counter!("mpe_gateway_disconnects_total").increment(1);
-        tracing::debug!(
-            id = self.id.to_str().unwrap_or_default(),
-            method = %self.method,
-            path = self.path,
-            milliseconds = self.began.elapsed().as_millis(),
-            "caller left before its answer"
-        );
+        if let Some(Logged { method, path, id }) = &self.logged {
+            tracing::debug!(
+                id = id.to_str().unwrap_or_default(),
+                %method,
+                path,
+                milliseconds = self.began.elapsed().as_millis(),
+                "caller left before its answer"
+            );
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use mpe_engine::source::{SourceState, SourceStatus};
-use mpe_engine::{CallError, EndpointId, Engine, EngineBuilder, UpstreamState};
+use mpe_engine::{CallError, Catalogue, EndpointId, Engine, EngineBuilder, UpstreamState, UpstreamStatus};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -175,7 +175,7 @@ impl Gateway {
         on_loopback: bool,
     ) -> http::Response<Body> {
         let id = self.request_id(&parts.headers);
-        let guard = Guarded::begin(&parts.method, parts.uri.path(), id.clone());
+        let guard = Guarded::begin(&parts, &id);
         let Ok(place) = Arc::clone(&self.inner.requests).try_acquire_owned() else {
             let limit = self.inner.config.max_requests;
             let problem = Problem::new(ProblemType::Overloaded, format!("{limit} requests are under way"));
@@ -203,7 +203,7 @@ impl Gateway {
         match given.filter(usable) {
             Some(value) => value.clone(),
             None => {
-                let mut id = HeaderValue::from(self.inner.next_request.fetch_add(1, Ordering::Relaxed));
+                let mut id = number(self.inner.next_request.fetch_add(1, Ordering::Relaxed));
                 // No secret; but a value that never comes again has no place in HTTP/2's table of headers
                 // (RFC 7541 §6.2.3), where it would push out those that do.
                 id.set_sensitive(true);
@@ -233,13 +233,9 @@ impl Gateway {
         {
             return ("none", problem.into_response());
         }
-        let path = parts.uri.path().to_owned();
-        let not_found = || {
-            let detail = format!("nothing is served at {path}");
-            ("none", Problem::new(ProblemType::NotFound, detail).into_response())
-        };
-        let Some(scoped) = router::scope(&path, &self.inner.config.default_endpoint) else {
-            return not_found();
+        let path = parts.uri.path();
+        let Some(scoped) = router::scope(path, &self.inner.config.default_endpoint) else {
+            return not_found(path);
         };
         let fixed = router::fixed(scoped.path);
         if parts.method == Method::OPTIONS {
@@ -248,7 +244,7 @@ impl Gateway {
                 None => self.mapped_methods(&scoped),
             };
             if methods.is_empty() {
-                return not_found();
+                return not_found(path);
             }
             return ("none", origin::preflight(&parts, &methods, &self.inner.config));
         }
@@ -258,10 +254,15 @@ impl Gateway {
         {
             return (Face::Livez.name(), admin::livez());
         }
-        if fixed.as_ref().is_none_or(|fixed| !fixed.face.is_admin()) {
-            self.until_listed(&scoped.endpoint).await;
+        let mut snapshot = self.inner.engine.snapshot(&scoped.endpoint);
+        if let Some(early) = &snapshot
+            && fixed.as_ref().is_none_or(|fixed| !fixed.face.is_admin())
+            && self.is_unlisted(&scoped.endpoint, &early.catalogue)
+        {
+            // Briefly: right after the start, or when the endpoint is made on demand.
+            Box::pin(self.inner.engine.settled_at(&scoped.endpoint, Instant::now() + SETTLING)).await;
+            snapshot = self.inner.engine.snapshot(&scoped.endpoint);
         }
-        let snapshot = self.inner.engine.snapshot(&scoped.endpoint);
         let Some(view) = snapshot.as_deref().and_then(view_of) else {
             return ("none", unknown_endpoint(&scoped.endpoint).into_response());
         };
@@ -269,6 +270,8 @@ impl Gateway {
             Ok(deadline) => deadline,
             Err(problem) => return ("none", problem.into_response()),
         };
+        // Only the paths of a catalogue are looked at again.
+        let unfixed = fixed.is_none().then(|| (path.to_owned(), scoped.path.to_owned()));
         let inbound = Inbound {
             gateway: self.clone(),
             endpoint: scoped.endpoint,
@@ -278,12 +281,13 @@ impl Gateway {
             carrier,
             body: Mutex::new(Some(body)),
         };
-        match fixed {
-            Some(fixed) => (fixed.face.name(), dispatch(inbound, fixed).await),
-            None => match Box::pin(rest::mapped(inbound, scoped.path)).await {
-                Some(response) => ("rest", response),
-                None => not_found(),
-            },
+        if let Some(fixed) = fixed {
+            return (fixed.face.name(), dispatch(inbound, fixed).await);
+        }
+        let (path, within) = unfixed.unwrap_or_default();
+        match Box::pin(rest::mapped(inbound, &within)).await {
+            Some(response) => ("rest", response),
+            None => not_found(&path),
         }
     }
 
@@ -294,19 +298,14 @@ impl Gateway {
         view.map(|view| rest::methods(&view, scoped.path)).unwrap_or_default()
     }
 
-    /// Waits, briefly, while an endpoint has nothing to show yet only because its upstreams, or the sources that name them,
-    /// have not been asked before: right after the start, or when it is made on demand.
-    async fn until_listed(&self, endpoint: &EndpointId) {
-        let Some(snapshot) = self.inner.engine.snapshot(endpoint) else { return };
-        let catalogue = &snapshot.catalogue;
-        if !catalogue.tools().is_empty() {
-            return;
-        }
-        let is_asking = catalogue.upstreams().iter().any(|up| matches!(up.state, UpstreamState::Discovering));
+    /// Whether an endpoint has nothing to show yet only because its upstreams, or the sources that name them, have not been
+    /// asked before.
+    fn is_unlisted(&self, endpoint: &EndpointId, catalogue: &Catalogue) -> bool {
+        let is_asking = |up: &UpstreamStatus| matches!(up.state, UpstreamState::Discovering);
         let is_waiting = |source: &SourceStatus| source.state == SourceState::Waiting;
-        if is_asking || self.inner.engine.sources(endpoint).iter().any(is_waiting) {
-            self.inner.engine.settled_at(endpoint, Instant::now() + SETTLING).await;
-        }
+        catalogue.tools().is_empty()
+            && (catalogue.upstreams().iter().any(is_asking)
+                || self.inner.engine.sources(endpoint).iter().any(is_waiting))
     }
 
     pub(crate) fn config(&self) -> &GatewayConfig {
@@ -397,8 +396,18 @@ pub(crate) fn method_not_allowed(methods: &[Method]) -> http::Response<Body> {
     }
 }
 
+fn not_found(path: &str) -> (&'static str, http::Response<Body>) {
+    let problem = Problem::new(ProblemType::NotFound, format!("nothing is served at {path}"));
+    ("none", problem.into_response())
+}
+
 fn unknown_endpoint(endpoint: &EndpointId) -> Problem {
     Problem::new(ProblemType::UnknownEndpoint, format!("there is no endpoint {endpoint}"))
+}
+
+/// As [`HeaderValue::from`], with one allocation instead of two.
+fn number(number: u64) -> HeaderValue {
+    HeaderValue::from_str(itoa::Buffer::new().format(number)).expect("digits are a header value")
 }
 
 fn is_read(method: &Method) -> bool {

@@ -169,11 +169,6 @@ impl View {
         self.endpoint.info.servers.iter()
     }
 
-    /// `serverInfo` as MCP shows it.
-    pub(crate) fn server_info(&self) -> &str {
-        self.lists.server_info()
-    }
-
     /// The arguments of a tool that headers repeat.
     pub(crate) fn mirrored(&self, tool: &str) -> Option<&MirroredParams> {
         self.mirrored.get(tool)

@@ -4,6 +4,7 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use mpe_mcp_protocol::tool::Tool;
 use mpe_mcp_protocol::version::ProtocolVersion;
 
@@ -121,7 +122,7 @@ pub struct Catalogue {
     pub(crate) revision: String,
     pub(crate) tools: Vec<CatalogueTool>,
     /// This and the two below are shared by catalogues that do not differ in them.
-    pub(crate) by_name: Arc<HashMap<Arc<str>, usize>>,
+    pub(crate) by_name: Arc<HashMap<Arc<str>, usize, RandomState>>,
     items: Arc<Items>,
     routing: Arc<Routing>,
     pub(crate) upstreams: Vec<UpstreamStatus>,

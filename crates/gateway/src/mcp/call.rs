@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use http::StatusCode;
 use mpe_engine::{
     CallContext, CallError, CallErrorKind, CallEvents, EndpointId, Executed, OutcomeKind, Relay, RelayReply,
@@ -18,7 +19,7 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::events::{Asks, Level, StreamEvents};
-use super::exchange::{self, EVENT_QUEUE, Holder, Manner, Orphan, Running};
+use super::exchange::{self, Ask, EVENT_QUEUE, Holder, Manner, Orphan, Running};
 use super::held::{self, CallHolder};
 use super::home;
 use super::mrtr::{Round, State, digest};
@@ -182,11 +183,11 @@ fn start(inbound: &Inbound, mut caller: Box<Caller>, operation: Operation) -> Re
         ear.lend(caller.progress_token, caller.level, caller.capabilities);
         let is_open = !open.is_empty();
         let holder =
-            Arc::new(CallHolder { gateway, view, endpoint, operation, ear, open: Mutex::new(open), rounds });
+            Arc::new(CallHolder { gateway, endpoint, operation, ear, open: Mutex::new(open), rounds });
         return Ok(if is_open {
             Started::Open(holder, running)
         } else {
-            Started::Running(running, Manner { holder: Some(Arc::new(holder)), ..manner })
+            Started::Running(running, Manner { holder: Some(holder), ..manner })
         });
     }
     let asks = match (&caller.session, era) {
@@ -198,15 +199,9 @@ fn start(inbound: &Inbound, mut caller: Box<Caller>, operation: Operation) -> Re
     };
     let (outbox, outgoing) = outbox(EVENT_QUEUE);
     let ear = Arc::new(StreamEvents::new(outbox, caller.progress_token.take(), caller.level, asks));
-    let holder = (era == Era::Modern).then(|| {
-        let (gateway, view, ear) = (gateway.clone(), Arc::clone(&view), Arc::clone(&ear));
-        let operation = Arc::clone(&operation);
-        let holder =
-            CallHolder { gateway, view, endpoint, operation, ear, open: Mutex::default(), rounds: 0 };
-        Arc::new(Arc::new(holder)) as Arc<dyn Holder>
-    });
     let round = state.map(State::round).unwrap_or_default();
-    let run = Run { gateway, view, caller, operation, ear };
+    let run = Arc::new(Run { gateway, view, caller, operation, ear });
+    let holder = (era == Era::Modern).then(|| Arc::clone(&run) as Arc<dyn Holder>);
     // Lent to its future, not given: that would keep it twice.
     let running = Running::new(async move { run.finish(round).await }.boxed(), outgoing);
     Ok(Started::Running(running, Manner { holder, ..manner }))
@@ -234,6 +229,20 @@ struct Run {
     caller: Box<Caller>,
     operation: Arc<Operation>,
     ear: Arc<StreamEvents>,
+}
+
+impl Holder for Run {
+    fn hold(self: Arc<Self>, running: Running, ask: Ask) -> BoxFuture<'static, Answer> {
+        let holder = CallHolder {
+            gateway: self.gateway.clone(),
+            endpoint: self.caller.endpoint.clone(),
+            operation: Arc::clone(&self.operation),
+            ear: Arc::clone(&self.ear),
+            open: Mutex::default(),
+            rounds: 0,
+        };
+        Arc::new(holder).hold(running, ask)
+    }
 }
 
 /// A result of a kind that belongs to an extension. None is declared to upstreams, so none is an answer (2026-07-28, basic).
@@ -443,7 +452,7 @@ impl Run {
         extra: &[(&str, &str)],
     ) -> Result<Vec<Bytes>, Refusal> {
         match self.caller.version.era() {
-            Era::Modern => rpc::modern_result(result, known, self.view.server_info(), extra),
+            Era::Modern => rpc::modern_result(result, known, extra),
             Era::Legacy => Ok(vec![rpc::legacy_result(result, self.caller.version)]),
         }
     }

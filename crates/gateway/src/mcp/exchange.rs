@@ -64,7 +64,7 @@ pub(crate) struct Running {
 /// Who takes over an exchange that asks its caller something.
 pub(crate) trait Holder: Send + Sync {
     /// Keeps `running` for the caller's next request and returns the answer that asks for it.
-    fn hold(&self, running: Running, ask: Ask) -> BoxFuture<'static, Answer>;
+    fn hold(self: Arc<Self>, running: Running, ask: Ask) -> BoxFuture<'static, Answer>;
 }
 
 /// How the exchange is answered.
@@ -166,7 +166,7 @@ pub(crate) async fn respond(running: Running, manner: Manner) -> http::Response<
             Some(Step::Ask(ask)) => match &manner.holder {
                 Some(holder) => {
                     let running = guarded.running.take().expect("taken only on the way out");
-                    return holder.hold(running, ask).await.into_response(Some(&manner.id));
+                    return Arc::clone(holder).hold(running, ask).await.into_response(Some(&manner.id));
                 }
                 None => refuse(ask),
             },
@@ -293,7 +293,7 @@ impl EventStream {
                 Step::Ask(ask) => match &self.holder {
                     Some(holder) => {
                         let running = self.guarded.take().and_then(|mut guarded| guarded.running.take());
-                        self.holding = running.map(|running| holder.hold(running, ask));
+                        self.holding = running.map(|running| Arc::clone(holder).hold(running, ask));
                     }
                     None => refuse(ask),
                 },

@@ -26,7 +26,6 @@ use super::url;
 use crate::Gateway;
 use crate::json::{Members, ObjectWriter};
 use crate::seal::random_name;
-use crate::view::View;
 
 /// Calls held at a time.
 const MAX_HELD: usize = 1000;
@@ -53,7 +52,6 @@ pub(crate) struct Held {
 /// Holds one call as often as it asks.
 pub(crate) struct CallHolder {
     pub(crate) gateway: Gateway,
-    pub(crate) view: Arc<View>,
     pub(crate) endpoint: EndpointId,
     pub(crate) operation: Arc<Operation>,
     pub(crate) ear: Arc<StreamEvents>,
@@ -194,17 +192,16 @@ impl CallHolder {
         let mut result = ObjectWriter::new();
         result.string("resultType", "input_required").raw("inputRequests", requests.finish_raw().get());
         result.string("requestState", &state.seal(self.gateway.sealer(), self.endpoint.as_str()));
-        match modern_result(result.finish_raw(), None, self.view.server_info(), &[]) {
+        match modern_result(result.finish_raw(), None, &[]) {
             Ok(pieces) => Answer { status: http::StatusCode::OK, outcome: Ok(pieces) },
             Err(refusal) => refusal.into(),
         }
     }
 }
 
-impl Holder for Arc<CallHolder> {
-    fn hold(&self, running: Running, ask: Ask) -> BoxFuture<'static, Answer> {
-        let holder = Self::clone(self);
-        async move { holder.round(running, ask).await }.boxed()
+impl Holder for CallHolder {
+    fn hold(self: Arc<Self>, running: Running, ask: Ask) -> BoxFuture<'static, Answer> {
+        async move { self.round(running, ask).await }.boxed()
     }
 }
 

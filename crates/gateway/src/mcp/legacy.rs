@@ -11,6 +11,7 @@ use mpe_mcp_protocol::version::{Era, ProtocolVersion};
 
 use super::call::{self, Caller, Operation};
 use super::events::Level;
+use super::identity::OURSELVES;
 use super::listing::Listed;
 use super::modern::{arguments, invalid, progress_token};
 use super::routing::{self, Relayed};
@@ -94,7 +95,7 @@ fn handshake(inbound: &Inbound, request: &Request) -> Result<http::Response<Body
     let lists = &inbound.view.lists;
     let mut result = ObjectWriter::new();
     result.string("protocolVersion", version.as_str());
-    result.raw("capabilities", lists.capabilities(Era::Legacy).get()).raw("serverInfo", lists.server_info());
+    result.raw("capabilities", lists.capabilities(Era::Legacy).get()).raw("serverInfo", OURSELVES);
     if let Some(instructions) = lists.instructions() {
         result.string("instructions", instructions);
     }

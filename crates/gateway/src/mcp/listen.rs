@@ -82,9 +82,8 @@ pub(crate) async fn modern(
     };
     let tag = Tag::Subscription(serde_json::to_string(&id).expect("an id is JSON"));
     let acknowledged = acknowledgement(&listening.armed, &tag);
-    let server_info = inbound.view.server_info().to_owned();
     let draining = gateway.draining().clone();
-    let listener = Modern { listening, tag, id, server_info, draining, has_ended: false };
+    let listener = Modern { listening, tag, id, draining, has_ended: false };
     stream(acknowledged, listener, gateway.config().keep_alive, place)
 }
 
@@ -251,7 +250,6 @@ struct Modern {
     listening: Listening,
     tag: Tag,
     id: Id,
-    server_info: String,
     draining: CancellationToken,
     has_ended: bool,
 }
@@ -265,7 +263,7 @@ impl Modern {
         if let Some(meta) = self.tag.meta() {
             result.raw("_meta", meta.get());
         }
-        let answer = match modern_result(result.finish_raw(), None, &self.server_info, &[]) {
+        let answer = match modern_result(result.finish_raw(), None, &[]) {
             Ok(pieces) => Answer { status: http::StatusCode::OK, outcome: Ok(pieces) },
             Err(refusal) => refusal.into(),
         };

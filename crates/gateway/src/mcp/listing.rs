@@ -1,15 +1,16 @@
 //! Lists as MCP shows them, serialized once per catalogue: pages, cursors, capabilities, identity.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use bytes::Bytes;
 use mpe_engine::Catalogue;
 use mpe_mcp_protocol::jsonrpc::code;
-use mpe_mcp_protocol::meta::key::SERVER_INFO;
 use mpe_mcp_protocol::version::Era;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::identity::META;
 use super::rpc::Refusal;
 use crate::json::{Members, ObjectWriter};
 use crate::seal::{Purpose, Sealer};
@@ -40,7 +41,6 @@ pub(crate) struct Listings {
     pub(crate) resources: Listing,
     pub(crate) templates: Listing,
     offers: Offers,
-    server_info: String,
     instructions: Option<String>,
 }
 
@@ -183,8 +183,6 @@ impl Listings {
         let prompts = catalogue.prompts().iter().map(|prompt| prompt.raw.get()).collect();
         let resources = catalogue.resources().iter().map(|resource| resource.raw.get()).collect();
         let templates = catalogue.resource_templates().iter().map(|template| template.raw.get()).collect();
-        let mut server_info = ObjectWriter::new();
-        server_info.string("name", "mcp-proxy-engine").string("version", env!("CARGO_PKG_VERSION"));
         Self {
             tools,
             legacy_tools,
@@ -192,14 +190,8 @@ impl Listings {
             resources: listing("resources", resources),
             templates: listing("resourceTemplates", templates),
             offers: Offers::of(catalogue),
-            server_info: server_info.finish_raw().get().to_owned(),
             instructions: instructions(catalogue),
         }
-    }
-
-    /// `serverInfo`.
-    pub(crate) fn server_info(&self) -> &str {
-        &self.server_info
     }
 
     /// What works through this gateway.
@@ -237,11 +229,10 @@ impl Listings {
     }
 
     /// What stands after the items in a modern list result, and closes it.
-    pub(crate) fn modern_tail(&self) -> Bytes {
-        let server_info = &self.server_info;
-        Bytes::from(format!(
-            ",\"ttlMs\":0,\"cacheScope\":\"private\",\"_meta\":{{\"{SERVER_INFO}\":{server_info}}}}}"
-        ))
+    pub(crate) fn modern_tail() -> Bytes {
+        static TAIL: LazyLock<String> =
+            LazyLock::new(|| format!(",\"ttlMs\":0,\"cacheScope\":\"private\",{}}}", *META));
+        Bytes::from_static(TAIL.as_bytes())
     }
 }
 

@@ -12,6 +12,7 @@ pub(crate) mod headers;
 pub(crate) mod held;
 pub(crate) mod home;
 pub(crate) mod http_sse;
+pub(crate) mod identity;
 pub(crate) mod legacy;
 pub(crate) mod listen;
 pub(crate) mod listing;
@@ -161,8 +162,11 @@ fn reads_streams(inbound: &Inbound) -> bool {
 }
 
 fn accepts_streams(headers: &HeaderMap) -> bool {
-    if !headers.contains_key(header::ACCEPT) {
-        return true;
+    match headers.get(header::ACCEPT) {
+        None => return true,
+        // What MCP's clients send, word for word: nothing to weigh.
+        Some(usual) if usual == "application/json, text/event-stream" => return true,
+        Some(_) => {}
     }
     // What is named counts before what is only meant, too.
     let named = accept::weight(headers, &["text/event-stream"]);

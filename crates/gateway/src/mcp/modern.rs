@@ -10,8 +10,9 @@ use serde_json::value::RawValue;
 
 use super::call::{self, Caller, Operation};
 use super::events::Level;
+use super::identity::OURSELVES;
 use super::listen::{self, Interest};
-use super::listing::{Listed, Offers};
+use super::listing::{Listed, Listings, Offers};
 use super::routing::Relayed;
 use super::rpc::{Answer, Refusal};
 use super::{headers, passing_meta, reads_streams};
@@ -109,7 +110,7 @@ pub(crate) fn prepare(
         Method::List(listed) => {
             let page = listed.page(inbound, &params, Era::Modern)?;
             let head = Bytes::from_static(b"{\"resultType\":\"complete\",");
-            let pieces = vec![head, page, inbound.view.lists.modern_tail()];
+            let pieces = vec![head, page, Listings::modern_tail()];
             Ok(Prepared::Answer(Answer { status: StatusCode::OK, outcome: Ok(pieces) }))
         }
     }
@@ -243,7 +244,7 @@ fn discover(inbound: &Inbound) -> Answer {
         result.string("instructions", instructions);
     }
     let mut meta = ObjectWriter::new();
-    meta.raw(key::SERVER_INFO, lists.server_info());
+    meta.raw(key::SERVER_INFO, OURSELVES);
     result.raw("ttlMs", "0").string("cacheScope", "private").raw("_meta", meta.finish_raw().get());
     Answer::result(result.finish())
 }

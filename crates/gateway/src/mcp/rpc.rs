@@ -1,13 +1,16 @@
 //! JSON-RPC answers, and the HTTP status each carries.
 
-use bytes::Bytes;
+use std::sync::LazyLock;
+
+use bytes::{Buf, Bytes};
 use http::StatusCode;
 use mpe_engine::{CallError, CallErrorKind};
 use mpe_mcp_protocol::jsonrpc::{ErrorObject, Id, code};
-use mpe_mcp_protocol::meta::key::SERVER_INFO;
+use mpe_mcp_protocol::meta::key;
 use mpe_mcp_protocol::version::{Era, ProtocolVersion};
 use serde_json::value::RawValue;
 
+use super::identity::{META, OURSELVES};
 use crate::json::{Members, ObjectWriter};
 use crate::problem::{Problem, VENDOR_KEY};
 use crate::{Body, body};
@@ -33,31 +36,35 @@ impl Answer {
         Self { status: StatusCode::OK, outcome: Ok(vec![result.into()]) }
     }
 
-    /// The whole message in pieces, of which none is copied.
-    fn pieces(self, id: Option<&Id>) -> Vec<Bytes> {
+    /// The whole message.
+    pub(crate) fn message(self, id: Option<&Id>) -> Vec<u8> {
         match self.outcome {
             Ok(result) => {
-                let mut head = br#"{"jsonrpc":"2.0","id":"#.to_vec();
-                serde_json::to_writer(&mut head, &id).expect("an id is JSON");
-                head.extend_from_slice(br#","result":"#);
-                let mut pieces = Vec::with_capacity(result.len() + 2);
-                pieces.push(Bytes::from(head));
-                pieces.extend(result);
-                pieces.push(Bytes::from_static(b"}"));
-                pieces
+                let n_bytes: usize = result.iter().map(Bytes::len).sum();
+                let mut message = before_result(id, n_bytes + 1);
+                result.iter().for_each(|piece| message.extend_from_slice(piece));
+                message.push(b'}');
+                message
             }
-            Err(error) => vec![Bytes::from(failure(id, &error))],
+            Err(error) => failure(id, &error),
         }
     }
 
-    /// The whole message.
-    pub(crate) fn message(self, id: Option<&Id>) -> Vec<u8> {
-        self.pieces(id).concat()
+    /// The whole message as a body. A large result is not copied.
+    fn into_body(self, id: Option<&Id>) -> Body {
+        match self.outcome {
+            Ok(result) if body::is_worth_pieces(&result) => {
+                let head = Bytes::from(before_result(id, 0));
+                let pieces = std::iter::once(head).chain(result).chain([Bytes::from_static(b"}")]);
+                body::pieces(pieces.collect())
+            }
+            _ => body::full(self.message(id)),
+        }
     }
 
     pub(crate) fn into_response(self, id: Option<&Id>) -> http::Response<Body> {
         let status = self.status;
-        let mut response = http::Response::new(body::pieces(self.pieces(id)));
+        let mut response = http::Response::new(self.into_body(id));
         *response.status_mut() = status;
         let json = http::HeaderValue::from_static("application/json");
         response.headers_mut().insert(http::header::CONTENT_TYPE, json);
@@ -114,6 +121,15 @@ pub(crate) fn status_of(error_code: i64) -> StatusCode {
         code::METHOD_NOT_FOUND => StatusCode::NOT_FOUND,
         _ => StatusCode::OK,
     }
+}
+
+/// `{"jsonrpc":"2.0","id":…,"result":`, with room for what follows.
+fn before_result(id: Option<&Id>, n_following: usize) -> Vec<u8> {
+    let mut head = Vec::with_capacity(64 + n_following);
+    head.extend_from_slice(br#"{"jsonrpc":"2.0","id":"#);
+    serde_json::to_writer(&mut head, &id).expect("an id is JSON");
+    head.extend_from_slice(br#","result":"#);
+    head
 }
 
 /// `{"jsonrpc":"2.0","id":…,"error":…}`; without a readable id, it is null (JSON-RPC 2.0 §5).
@@ -238,22 +254,21 @@ pub(crate) struct Known {
 pub(crate) fn modern_result(
     result: Box<RawValue>,
     known: Option<Known>,
-    server_info: &str,
     extra: &[(&str, &str)],
 ) -> Result<Vec<Bytes>, Refusal> {
     if let Some(Known { is_typed, has_meta: false }) = known
         && extra.is_empty()
     {
-        return Ok(wrapped_result(result, is_typed, server_info));
+        return Ok(wrapped_result(result, is_typed));
     }
     let Some(members) = Members::of(&result) else {
         return Err(Refusal::new(code::INTERNAL_ERROR, "the upstream's result is no object"));
     };
     let typed = members.get("resultType").is_some();
     if members.get("_meta").is_none() && extra.is_empty() {
-        return Ok(wrapped_result(result, typed, server_info));
+        return Ok(wrapped_result(result, typed));
     }
-    let mut writer = ObjectWriter::with_capacity(result.get().len() + server_info.len() + 128);
+    let mut writer = ObjectWriter::with_capacity(result.get().len() + 256);
     if !typed {
         writer.string("resultType", "complete");
     }
@@ -267,22 +282,24 @@ pub(crate) fn modern_result(
     }
     let upstream_meta = members.get("_meta").and_then(Members::of).unwrap_or_default();
     let mut meta = ObjectWriter::new();
-    for (key, value) in upstream_meta.iter().filter(|(key, _)| *key != SERVER_INFO) {
+    for (key, value) in upstream_meta.iter().filter(|(key, _)| *key != key::SERVER_INFO) {
         meta.raw(key, value.get());
     }
-    meta.raw(SERVER_INFO, server_info);
+    meta.raw(key::SERVER_INFO, OURSELVES);
     writer.raw("_meta", meta.finish_raw().get());
     Ok(vec![Bytes::from(writer.finish())])
 }
 
-/// A result without `_meta` between what we add to it: its own bytes are handed on, not copied.
-fn wrapped_result(result: Box<RawValue>, typed: bool, server_info: &str) -> Vec<Bytes> {
-    let bytes = owned_bytes(result);
-    let inside = bytes.slice(1..bytes.len() - 1);
-    let comma = if inside.trim_ascii().is_empty() { "" } else { "," };
-    let head = if typed { "{" } else { "{\"resultType\":\"complete\"," };
-    let tail = format!("{comma}\"_meta\":{{\"{SERVER_INFO}\":{server_info}}}}}");
-    vec![Bytes::from_static(head.as_bytes()), inside, Bytes::from(tail)]
+/// A result without `_meta` behind what we add to it: its own bytes are handed on, not copied.
+fn wrapped_result(result: Box<RawValue>, typed: bool) -> Vec<Bytes> {
+    static TYPED: LazyLock<String> = LazyLock::new(|| format!("{{{},", *META));
+    static UNTYPED: LazyLock<String> = LazyLock::new(|| format!("{{\"resultType\":\"complete\",{},", *META));
+    let mut rest = owned_bytes(result);
+    rest.advance(1);
+    let is_empty = rest.trim_ascii_start().starts_with(b"}");
+    let head: &'static str = if typed { &TYPED } else { &UNTYPED };
+    let head = if is_empty { &head[..head.len() - 1] } else { head };
+    vec![Bytes::from_static(head.as_bytes()), rest]
 }
 
 /// A raw value's bytes, not copied.
@@ -297,7 +314,7 @@ pub(crate) fn legacy_result(result: Box<RawValue>, version: ProtocolVersion) -> 
     let Some(members) = Members::of(&result) else { return owned_bytes(result) };
     let foreign = |key: &str| matches!(key, "resultType" | "ttlMs" | "cacheScope");
     let meta = members.get("_meta").and_then(Members::of);
-    let stamped = meta.as_ref().is_some_and(|meta| meta.get(SERVER_INFO).is_some());
+    let stamped = meta.as_ref().is_some_and(|meta| meta.get(key::SERVER_INFO).is_some());
     let structured = members.get("structuredContent").filter(|value| !value.get().starts_with('{'));
     let before_links = version < ProtocolVersion::V2025_06_18 && result.get().contains("resource_link");
     if !stamped && structured.is_none() && !before_links && !members.iter().any(|(key, _)| foreign(key)) {
@@ -307,7 +324,7 @@ pub(crate) fn legacy_result(result: Box<RawValue>, version: ProtocolVersion) -> 
     for (key, value) in members.iter().filter(|(key, _)| !foreign(key)) {
         match key {
             "_meta" if stamped => {
-                let kept = meta.iter().flat_map(Members::iter).filter(|(key, _)| *key != SERVER_INFO);
+                let kept = meta.iter().flat_map(Members::iter).filter(|(key, _)| *key != key::SERVER_INFO);
                 let mut meta = ObjectWriter::new();
                 kept.for_each(|(key, value)| {
                     meta.raw(key, value.get());
@@ -358,7 +375,7 @@ mod tests {
     use mpe_mcp_protocol::version::{Era, ProtocolVersion};
     use serde_json::value::RawValue;
 
-    use super::{Answer, Known, Refusal, legacy_result, modern_result, relayed};
+    use super::{Answer, Known, OURSELVES, Refusal, legacy_result, modern_result, relayed};
 
     fn raw(json: &str) -> Box<RawValue> {
         RawValue::from_string(json.to_owned()).unwrap()
@@ -369,23 +386,23 @@ mod tests {
     }
 
     fn modern(result: &str) -> String {
-        text(modern_result(raw(result), None, r#"{"name":"g"}"#, &[]).unwrap().concat())
+        text(modern_result(raw(result), None, &[]).unwrap().concat())
     }
 
     #[test]
     fn a_modern_result_keeps_its_bytes_and_gains_type_and_server() {
-        let server = r#""io.modelcontextprotocol/serverInfo":{"name":"g"}"#;
+        let server = format!(r#""io.modelcontextprotocol/serverInfo":{OURSELVES}"#);
         for (result, expected) in [
             (
                 r#"{ "z":1.50,"content":[ ]}"#,
-                format!(r#"{{"resultType":"complete", "z":1.50,"content":[ ],"_meta":{{{server}}}}}"#),
+                format!(r#"{{"resultType":"complete","_meta":{{{server}}}, "z":1.50,"content":[ ]}}"#),
             ),
             (
                 r#"{"z":1.50,"_meta":{"a":1e2}}"#,
                 format!(r#"{{"resultType":"complete","z":1.50,"_meta":{{"a":1e2,{server}}}}}"#),
             ),
             ("{}", format!(r#"{{"resultType":"complete","_meta":{{{server}}}}}"#)),
-            (r#"{"resultType":"x"}"#, format!(r#"{{"resultType":"x","_meta":{{{server}}}}}"#)),
+            (r#"{"resultType":"x"}"#, format!(r#"{{"_meta":{{{server}}},"resultType":"x"}}"#)),
         ] {
             assert_eq!(modern(result), expected);
         }
@@ -404,7 +421,7 @@ mod tests {
             let head = CallToolResult::peek(&raw).unwrap();
             let known = Known { is_typed: head.names_its_type, has_meta: head.has_meta };
             drop(head);
-            let given = modern_result(raw, Some(known), r#"{"name":"g"}"#, &[]).unwrap();
+            let given = modern_result(raw, Some(known), &[]).unwrap();
             assert_eq!(text(given.concat()), modern(result));
         }
     }

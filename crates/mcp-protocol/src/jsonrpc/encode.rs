@@ -111,9 +111,8 @@ pub fn push_raw(out: &mut Vec<u8>, json: &str) {
     let start = out.len();
     out.extend_from_slice(json.as_bytes());
     for byte in &mut out[start..] {
-        if matches!(byte, b'\n' | b'\r') {
-            *byte = b' ';
-        }
+        // Written in any case: that way many go at once.
+        *byte = if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte };
     }
 }
 

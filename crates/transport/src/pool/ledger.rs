@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use foldhash::fast::RandomState;
 use tokio::time::Instant;
 
 use super::slab::Slab;
@@ -136,7 +137,7 @@ pub(crate) enum Release {
 #[derive(Debug)]
 pub(crate) struct Ledger<W, C> {
     limits: Limits,
-    index: HashMap<Origin, OriginKey>,
+    index: HashMap<Origin, OriginKey, RandomState>,
     origins: Slab<OriginBook<W>>,
     connections: Slab<ConnectionBook<C>>,
     /// Connections without streams, longest idle first.
@@ -219,7 +220,7 @@ impl<W, C: Clone> Ledger<W, C> {
     pub(crate) fn new(limits: Limits) -> Self {
         Self {
             limits,
-            index: HashMap::new(),
+            index: HashMap::default(),
             origins: Slab::default(),
             connections: Slab::default(),
             idle: BTreeMap::new(),

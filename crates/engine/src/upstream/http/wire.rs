@@ -253,18 +253,21 @@ impl Answer {
         let (head, body) = response.into_parts();
         let media_type =
             head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let media_type = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        let is_events = media_type == "text/event-stream";
+        let media_type = media_type.split(';').next().unwrap_or_default().trim();
+        let is = |wanted: &str| media_type.eq_ignore_ascii_case(wanted);
+        let is_events = is("text/event-stream");
         // Servers that forget the label are read as JSON; those that label something else mean it.
-        let is_json =
-            media_type.is_empty() || media_type == "application/json" || media_type.ends_with("+json");
+        let is_json = media_type.is_empty()
+            || is("application/json")
+            || media_type.rsplit_once('+').is_some_and(|(_, suffix)| suffix.eq_ignore_ascii_case("json"));
+        let is_text = is("text/plain");
         Self {
             status: head.status,
             protocol: Some(body.info().protocol),
             messages: if is_events { Messages::events(body) } else { Messages::json(body) },
             headers: head.headers,
             is_message: is_events || is_json,
-            is_text: media_type == "text/plain",
+            is_text,
         }
     }
 
