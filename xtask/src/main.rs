@@ -15,6 +15,7 @@ mod clients;
 mod codegen;
 mod conformance;
 mod deny;
+mod dist;
 mod docs_page;
 mod flags;
 mod fuzz;
@@ -41,6 +42,7 @@ const COMMANDS: &[Command] = &[
     codegen::COMMAND,
     conformance::COMMAND,
     deny::COMMAND,
+    dist::COMMAND,
     docs_page::COMMAND,
     fuzz::COMMAND,
     openapi_check::COMMAND,

@@ -223,6 +223,9 @@ impl<'a> Sitting<'a> {
             report::line(&row);
             rows.push(row);
         }
+        for process in cells.into_iter().filter_map(|cell| cell.process) {
+            process.stop().await;
+        }
         Ok(rows)
     }
 

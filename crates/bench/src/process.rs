@@ -29,6 +29,9 @@ pub struct Usage {
     pub resident_kib: u64,
 }
 
+/// How long a process may take to end once asked.
+const STOP: Duration = Duration::from_secs(5);
+
 impl Process {
     /// Starts `command` and reads the address from the first line of its standard output that names one
     /// (`listening http://HOST:PORT/…`, and `tls PORT` where there is one).
@@ -64,6 +67,15 @@ impl Process {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         anyhow::bail!("{command:?} does not accept on {address} after 10 s")
+    }
+
+    /// Asks it to end, as an operator would, and waits for that; what goes on regardless is killed.
+    pub async fn stop(mut self) {
+        if let Some(pid) = self.child.id() {
+            // Whoever has gone already needs no asking.
+            let _ = Command::new("kill").args(["-TERM", &pid.to_string()]).status().await;
+        }
+        let _ = tokio::time::timeout(STOP, self.child.wait()).await;
     }
 
     /// What the process has used so far.

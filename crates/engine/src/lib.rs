@@ -13,6 +13,7 @@ mod hedge;
 mod limit;
 mod outcome;
 mod outputs;
+mod pinned;
 pub mod plan;
 pub mod retry;
 mod reuse;

@@ -25,6 +25,7 @@ mod json;
 mod mcp;
 mod origin;
 mod percent;
+mod pinned;
 mod plan;
 mod problem;
 mod render;

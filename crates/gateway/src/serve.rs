@@ -19,6 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::gone::Attended;
+use crate::pinned::pinned;
 use crate::slow::{Fetched, Streams, Written};
 use crate::{BoxError, Gateway};
 
@@ -160,5 +161,5 @@ fn answered(
     is_loopback: bool,
 ) -> Pin<Box<impl Future<Output = Result<http::Response<Fetched>, Infallible>> + Send>> {
     let body = body.map_err(BoxError::from).boxed_unsync();
-    Box::pin(async move { Ok(gateway.answer(parts, body, is_loopback).await.map(Fetched::new)) })
+    pinned(move || async move { Ok(gateway.answer(parts, body, is_loopback).await.map(Fetched::new)) })
 }

@@ -29,6 +29,7 @@ use crate::mcp::held::HeldCalls;
 use crate::mcp::http_sse::Channels;
 use crate::mcp::replay::Replays;
 use crate::mcp::sessions::Sessions;
+use crate::pinned::pinned;
 use crate::problem::{Problem, ProblemType};
 use crate::replicas::{FORWARDED, Forwarded, Replicas};
 use crate::router::{self, Face, Fixed};
@@ -372,7 +373,7 @@ async fn dispatch(inbound: Inbound, fixed: Fixed) -> http::Response<Body> {
         Face::Graphql => Box::pin(graphql::handle(inbound)).await,
         Face::GraphqlSdl => graphql::sdl(&inbound),
         Face::Livez => admin::livez(),
-        Face::Mcp => Box::pin(mcp::handle(inbound)).await,
+        Face::Mcp => pinned(|| mcp::handle(inbound)).await,
         Face::McpMessages => Box::pin(mcp::http_sse::post(inbound)).await,
         Face::McpSse => mcp::http_sse::open(&inbound),
         Face::Metrics => admin::metrics(&inbound),
@@ -380,7 +381,7 @@ async fn dispatch(inbound: Inbound, fixed: Fixed) -> http::Response<Body> {
         Face::Performance => admin::performance(&inbound),
         Face::Plan => Box::pin(plan::handle(inbound)).await,
         Face::Readyz => admin::readyz(&inbound),
-        Face::Tool => Box::pin(rest::tool(inbound, tool.unwrap_or_default())).await,
+        Face::Tool => pinned(|| rest::tool(inbound, tool.unwrap_or_default())).await,
         Face::Tools => documents::tools(&inbound),
     };
     if is_head { without_body(response) } else { response }

@@ -4,7 +4,6 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::StatusCode;
 use mpe_engine::{
@@ -29,6 +28,7 @@ use super::rpc::{self, Answer, Known, Refusal};
 use super::sessions::Session;
 use super::{uris, url};
 use crate::json::{Members, ObjectWriter};
+use crate::pinned::pinned;
 use crate::problem::log_call_error;
 use crate::service::Inbound;
 use crate::view::View;
@@ -203,7 +203,7 @@ fn start(inbound: &Inbound, mut caller: Box<Caller>, operation: Operation) -> Re
     let run = Arc::new(Run { gateway, view, caller, operation, ear });
     let holder = (era == Era::Modern).then(|| Arc::clone(&run) as Arc<dyn Holder>);
     // Lent to its future, not given: that would keep it twice.
-    let running = Running::new(async move { run.finish(round).await }.boxed(), outgoing);
+    let running = Running::new(pinned(|| async move { run.finish(round).await }), outgoing);
     Ok(Started::Running(running, Manner { holder, ..manner }))
 }
 

@@ -26,9 +26,10 @@ pub(crate) mod sessions;
 pub(crate) mod uris;
 pub(crate) mod url;
 
-use bytes::Bytes;
+use std::borrow::Cow;
+
 use http::{HeaderMap, Method, StatusCode, header};
-use mpe_mcp_protocol::jsonrpc::{DecodeErrorKind, Message, Request, code};
+use mpe_mcp_protocol::jsonrpc::{DecodeErrorKind, Envelope, Id, Notification, Request, Response, code};
 use mpe_mcp_protocol::meta::key;
 use mpe_mcp_protocol::version::{Era, ProtocolVersion};
 use serde_json::value::RawValue;
@@ -80,21 +81,41 @@ async fn post(inbound: &mut Inbound) -> http::Response<Body> {
         Err(response) => return *response,
     };
     match message {
-        Message::Request(request) => answer_request(inbound, request).await,
-        Message::Notification(notification) => {
-            Box::pin(legacy::notified(inbound, &notification, &bytes)).await
+        Envelope::Request { id, method, params } => {
+            answer_request(inbound, Asked { id, method, params }).await
         }
-        Message::Response(response) => Box::pin(legacy::answered(inbound, response, &bytes)).await,
+        Envelope::Notification { method, params } => {
+            let (method, params) = (method.into_owned(), params.map(ToOwned::to_owned));
+            Box::pin(legacy::notified(inbound, &Notification { method, params }, &bytes)).await
+        }
+        Envelope::Response { id, outcome } => {
+            let response = Response { id, outcome: outcome.map(ToOwned::to_owned) };
+            Box::pin(legacy::answered(inbound, response, &bytes)).await
+        }
     }
 }
 
-async fn answer_request(inbound: &mut Inbound, request: Request) -> http::Response<Body> {
+/// A request, borrowed from its bytes but for its id.
+struct Asked<'a> {
+    id: Id,
+    method: Cow<'a, str>,
+    params: Option<&'a RawValue>,
+}
+
+impl Asked<'_> {
+    fn into_request(self) -> Request {
+        let params = self.params.map(ToOwned::to_owned);
+        Request { id: self.id, method: self.method.into_owned(), params }
+    }
+}
+
+async fn answer_request(inbound: &mut Inbound, request: Asked<'_>) -> http::Response<Body> {
     let prepared = {
         // Taken apart once, for the decision and for the modern era.
-        let params = Members::of_params(request.params.as_deref());
+        let params = Members::of_params(request.params);
         let meta = params.as_ref().and_then(|params| params.get("_meta")).and_then(Members::of);
         match era_of(&request.method, meta.as_ref(), &inbound.parts.headers) {
-            Reading::Handshake => return legacy::initialize(inbound, &request),
+            Reading::Handshake => return legacy::initialize(inbound, &request.into_request()),
             Reading::Legacy => None,
             Reading::Modern => {
                 let meta = meta.unwrap_or_default();
@@ -107,14 +128,14 @@ async fn answer_request(inbound: &mut Inbound, request: Request) -> http::Respon
         }
     };
     match prepared {
-        None => Box::pin(legacy::request(inbound, request)).await,
+        None => Box::pin(legacy::request(inbound, request.into_request())).await,
         Some(prepared) => modern::answer(inbound, request.id, prepared).await,
     }
 }
 
 /// One message; what cannot be read is answered with -32700 or -32600 and its id, if that could be read.
-fn parse(bytes: &Bytes) -> Result<Message, Box<http::Response<Body>>> {
-    Message::parse(bytes).map_err(|error| {
+fn parse(bytes: &[u8]) -> Result<Envelope<'_>, Box<http::Response<Body>>> {
+    Envelope::parse(bytes).map_err(|error| {
         let code = match error.kind {
             DecodeErrorKind::Parse => code::PARSE_ERROR,
             DecodeErrorKind::InvalidRequest | DecodeErrorKind::InvalidShape | DecodeErrorKind::TooLarge => {
@@ -144,7 +165,7 @@ fn era_of(method: &str, meta: Option<&Members<'_>>, headers: &HeaderMap) -> Read
 
 /// A POST says that it is JSON. A missing media type is taken for it; another one is how a browser's form would try.
 fn refuse_media_type(headers: &HeaderMap) -> Option<Refusal> {
-    let value = headers.get(header::CONTENT_TYPE)?;
+    let value = headers.get(header::CONTENT_TYPE).filter(|value| *value != "application/json")?;
     let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
     if essence.eq_ignore_ascii_case("application/json") || essence.is_empty() {
         return None;

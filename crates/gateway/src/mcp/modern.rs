@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::StatusCode;
 use mpe_mcp_protocol::header::named_member;
-use mpe_mcp_protocol::jsonrpc::{Id, Request, code};
+use mpe_mcp_protocol::jsonrpc::{Id, code};
 use mpe_mcp_protocol::meta::key;
 use mpe_mcp_protocol::version::{Era, ProtocolVersion};
 use serde_json::value::RawValue;
@@ -15,7 +15,7 @@ use super::listen::{self, Interest};
 use super::listing::{Listed, Listings, Offers};
 use super::routing::Relayed;
 use super::rpc::{Answer, Refusal};
-use super::{headers, passing_meta, reads_streams};
+use super::{Asked, headers, passing_meta, reads_streams};
 use crate::Body;
 use crate::carrier::Carrier;
 use crate::json::{Members, ObjectWriter, is_object, raw_value};
@@ -85,9 +85,9 @@ pub(crate) enum Prepared {
 ///
 /// # Errors
 /// Whatever is wrong with it, in the order that decides which error wins.
-pub(crate) fn prepare(
+pub(super) fn prepare(
     inbound: &Inbound,
-    request: &Request,
+    request: &Asked<'_>,
     params: Option<Members<'_>>,
     meta: &Members<'_>,
 ) -> Result<Prepared, Refusal> {
@@ -119,7 +119,7 @@ pub(crate) fn prepare(
 /// The checks every request passes, in the order that decides which error wins.
 fn check<'a>(
     inbound: &Inbound,
-    request: &Request,
+    request: &Asked<'_>,
     params: &'a Members<'a>,
     meta: &'a Members<'a>,
 ) -> Result<Checked<'a>, Refusal> {
@@ -153,7 +153,7 @@ fn check<'a>(
     Ok(Checked { version, method, params, meta })
 }
 
-fn call_tool(inbound: &Inbound, request: &Request, checked: &Checked<'_>) -> Result<Prepared, Refusal> {
+fn call_tool(inbound: &Inbound, request: &Asked<'_>, checked: &Checked<'_>) -> Result<Prepared, Refusal> {
     let params = checked.params;
     let name = params.string("name").ok_or_else(|| invalid("params.name is no string"))?;
     let arguments = arguments(params)?;
@@ -168,7 +168,7 @@ fn call_tool(inbound: &Inbound, request: &Request, checked: &Checked<'_>) -> Res
 }
 
 /// Who asks, from `_meta`.
-fn caller(inbound: &Inbound, request: &Request, checked: &Checked<'_>) -> Result<Caller, Refusal> {
+fn caller(inbound: &Inbound, request: &Asked<'_>, checked: &Checked<'_>) -> Result<Caller, Refusal> {
     let meta = checked.meta;
     let level = match meta.get(key::LOG_LEVEL) {
         None => None,

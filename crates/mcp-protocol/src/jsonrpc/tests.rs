@@ -1,6 +1,7 @@
 use serde_json::value::RawValue;
 
 use super::{DecodeErrorKind, ErrorObject, Id, Message};
+use crate::object::MAX_DEPTH;
 
 fn refusal(text: &str) -> (DecodeErrorKind, Option<Id>) {
     let error = Message::parse(text.as_bytes()).unwrap_err();
@@ -77,6 +78,20 @@ fn nesting_has_a_limit_and_brackets_in_strings_do_not_count() {
     assert_eq!(refusal(&deep).0, DecodeErrorKind::TooLarge);
     let text = format!(r#"{{"jsonrpc":"2.0","method":"a","params":{{"a":"\"{}"}}}}"#, "[".repeat(10_000));
     assert!(Message::parse(text.as_bytes()).is_ok());
+}
+
+#[test]
+fn the_limit_of_nesting_is_met_to_the_level_with_either_bracket() {
+    let message = |value: &str| format!(r#"{{"jsonrpc":"2.0","method":"a","params":{{"a":{value}}}}}"#);
+    for (open, close) in [("[", "]"), ("{\"a\":[", "]}")] {
+        let n_levels = open.matches(['[', '{']).count();
+        let nested = |n: usize| format!("{}{}", open.repeat(n), close.repeat(n));
+        let most = (MAX_DEPTH - 2) / n_levels;
+        assert!(Message::parse(message(&nested(most)).as_bytes()).is_ok(), "{open}");
+        assert_eq!(refusal(&message(&nested(most + 1))).0, DecodeErrorKind::TooLarge, "{open}");
+    }
+    // Many beside one another are not deep.
+    assert!(Message::parse(message(&format!("[{}0]", "{},[],".repeat(500))).as_bytes()).is_ok());
 }
 
 #[test]

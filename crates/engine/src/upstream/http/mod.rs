@@ -21,6 +21,7 @@ use super::error::verdict_error;
 use super::pipe::Pipe;
 use super::{Change, Introduction, Notices, Upstream, UpstreamError, UpstreamReply, UpstreamRequest};
 use crate::CallContext;
+use crate::pinned::pinned;
 
 mod background;
 mod eras;
@@ -169,7 +170,7 @@ impl Upstream for HttpUpstream {
     }
 
     fn request(&self, request: UpstreamRequest) -> BoxFuture<'_, Result<UpstreamReply, UpstreamError>> {
-        Box::pin(async move { self.other.request(&self.inner, &request).await })
+        pinned(|| async move { self.other.request(&self.inner, &request).await })
     }
 
     fn changes(&self) -> Option<mpsc::Receiver<Change>> {

@@ -1,0 +1,110 @@
+//! `cargo xtask dist`: the product as one ships it.
+//!
+//! A call runs through much code once and through little of it often, so what it costs is above all how many lines of the
+//! instruction cache it touches. A profile of the product under its own benchmark tells the compiler which code that is;
+//! the rest is laid aside, and made small.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+
+use crate::flags::{Command, Given};
+use crate::process::{output, run};
+use crate::workspace::{BINARY, cargo, target};
+
+pub(crate) const COMMAND: Command = Command {
+    name: "dist",
+    summary: "Builds the product as one ships it, optimized by a profile of its own benchmark, to target/dist. Takes half an hour on two \
+              cores; needs Linux and `rustup component add llvm-tools`.",
+    operands: "",
+    flags: &[],
+    forwards: false,
+    run: dist,
+};
+
+/// What the product is watched at: every face, both eras, every wire.
+const TRAINING: &[&[&str]] = &[
+    &["--scenario", "A,A1,B,C,S,E,EB,EC,Q,F,X1,X2", "--seconds", "2", "--rounds", "1"],
+    &["--scenario", "A,E", "--loaded", "--seconds", "2", "--rounds", "1"],
+    &["--matrix", "--seconds", "1", "--rounds", "1"],
+];
+
+fn dist(_: &Given) -> anyhow::Result<()> {
+    let toolchain = Toolchain::find()?;
+    let folder = target().join("dist");
+    let profiles = folder.join("profiles");
+    if profiles.exists() {
+        std::fs::remove_dir_all(&profiles)?;
+    }
+    std::fs::create_dir_all(&profiles)?;
+
+    println!("dist: the benchmark");
+    run(cargo().args(["build", "--quiet", "--release", "--package", "mpe-bench"]))?;
+    println!("dist: the product, watching itself");
+    let watched = toolchain.build(&folder, &format!("-Cprofile-generate={}", profiles.display()))?;
+    for arguments in TRAINING {
+        println!("dist: training, {}", arguments.join(" "));
+        let bench = target().join("release").join("mpe-bench");
+        run(std::process::Command::new(bench).args(["gateway", "--binary"]).arg(&watched).args(*arguments))?;
+    }
+    let profile = folder.join("product.profdata");
+    toolchain.merge(&profiles, &profile)?;
+
+    println!("dist: the product");
+    let built = toolchain.build(&folder, &format!("-Cprofile-use={}", profile.display()))?;
+    let product = folder.join(BINARY);
+    std::fs::copy(&built, &product).with_context(|| format!("cannot copy {}", built.display()))?;
+    println!("dist: {}", product.display());
+    Ok(())
+}
+
+/// What Rust was installed with.
+struct Toolchain {
+    /// The target triple it builds for by default.
+    host: String,
+    llvm_profdata: PathBuf,
+}
+
+impl Toolchain {
+    /// # Errors
+    /// When it lacks LLVM's tools; the message says what to do.
+    fn find() -> anyhow::Result<Self> {
+        let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+        let ask = |arguments: &[&str]| output(std::process::Command::new(&rustc).args(arguments));
+        let version = ask(&["-vV"])?;
+        let host =
+            version.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc names no host")?;
+        let sysroot = ask(&["--print", "sysroot"])?;
+        let tools = Path::new(sysroot.trim()).join("lib/rustlib").join(host).join("bin");
+        let llvm_profdata = tools.join("llvm-profdata");
+        if !llvm_profdata.exists() {
+            bail!("there is no {}: run `rustup component add llvm-tools`", llvm_profdata.display());
+        }
+        Ok(Self { host: host.to_owned(), llvm_profdata })
+    }
+
+    /// Builds the product with `flags` and returns its path.
+    fn build(&self, folder: &Path, flags: &str) -> anyhow::Result<PathBuf> {
+        let build = folder.join("build");
+        // With a target named, the flags do not concern what only runs during the build. The profile is the same for both
+        // builds: Cargo mixes it into the names of functions, by which a profile knows them.
+        run(cargo()
+            // One flag, whatever blanks the path in it has.
+            .env("CARGO_ENCODED_RUSTFLAGS", flags)
+            .args(["build", "--profile", "dist", "--package", BINARY, "--bin", BINARY])
+            .args(["--target", &self.host, "--target-dir"])
+            .arg(&build))?;
+        Ok(build.join(&self.host).join("dist").join(BINARY))
+    }
+
+    /// One profile of all that were written.
+    fn merge(&self, profiles: &Path, merged: &Path) -> anyhow::Result<()> {
+        let files = std::fs::read_dir(profiles)?
+            .map(|entry| Ok(entry?.path()))
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        if files.is_empty() {
+            bail!("the product wrote no profile to {}", profiles.display());
+        }
+        run(std::process::Command::new(&self.llvm_profdata).args(["merge", "-o"]).arg(merged).args(files))
+    }
+}
