@@ -4,7 +4,7 @@ use anyhow::bail;
 
 use crate::flags::{Command, Given};
 use crate::process::run;
-use crate::workspace::cargo;
+use crate::workspace::{BINARY, cargo};
 
 pub(crate) const COMMAND: Command = Command {
     name: "bench",
@@ -19,15 +19,15 @@ fn bench(given: &Given) -> anyhow::Result<()> {
     if given.operands().is_empty() {
         bail!("which one? `cargo xtask bench help` lists them");
     }
-    // The benchmarks start the product as a process of its own, so both must be of the same profile.
-    run(cargo().args([
-        "build",
-        "--quiet",
-        "--release",
-        "--package",
-        "mcp-proxy-engine",
-        "--package",
-        "mpe-bench",
-    ]))?;
+    build()?;
     run(cargo().args(["run", "--quiet", "--release", "--package", "mpe-bench", "--"]).args(given.operands()))
+}
+
+/// Builds the benchmarks and, in the same profile, the product, which they start as a process of its own.
+///
+/// # Errors
+/// When they do not build.
+pub(crate) fn build() -> anyhow::Result<()> {
+    let packages = ["--package", BINARY, "--package", "mpe-bench"];
+    run(cargo().args(["build", "--quiet", "--release"]).args(packages))
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
+use crate::bench;
 use crate::flags::{Command, Given};
 use crate::process::{output, run};
 use crate::workspace::{BINARY, cargo, target};
@@ -39,7 +40,8 @@ fn dist(_: &Given) -> anyhow::Result<()> {
     std::fs::create_dir_all(&profiles)?;
 
     println!("dist: the benchmark");
-    run(cargo().args(["build", "--quiet", "--release", "--package", "mpe-bench"]))?;
+    // As `cargo xtask bench` builds it, so that whoever measures what comes of this builds nothing twice.
+    bench::build()?;
     println!("dist: the product, watching itself");
     let watched = toolchain.build(&folder, &format!("-Cprofile-generate={}", profiles.display()))?;
     for arguments in TRAINING {
