@@ -11,19 +11,19 @@ use anyhow::{Context as _, bail};
 use crate::bench;
 use crate::flags::{Command, Given};
 use crate::process::{output, run};
-use crate::workspace::{BINARY, cargo, target};
+use crate::workspace::{BINARY, cargo, scratch, target};
 
 pub(crate) const COMMAND: Command = Command {
     name: "dist",
-    summary: "Builds the product as one ships it, optimized by a profile of its own benchmark, to target/dist. Takes half an hour on two \
-              cores; needs Linux and `rustup component add llvm-tools`.",
+    summary: "Builds the product as one ships it, optimized by a profile of its own benchmark, to target/xtask/dist. Takes most of an \
+              hour on two cores; needs Linux and `rustup component add llvm-tools`.",
     operands: "",
     flags: &[],
     forwards: false,
     run: dist,
 };
 
-/// What the product is watched at: every face, both eras, every wire.
+/// What the product is watched at: the faces that carry single calls, both eras, every wire.
 const TRAINING: &[&[&str]] = &[
     &["--scenario", "A,A1,B,C,S,E,EB,EC,Q,F,X1,X2", "--seconds", "2", "--rounds", "1"],
     &["--scenario", "A,E", "--loaded", "--seconds", "2", "--rounds", "1"],
@@ -32,12 +32,9 @@ const TRAINING: &[&[&str]] = &[
 
 fn dist(_: &Given) -> anyhow::Result<()> {
     let toolchain = Toolchain::find()?;
-    let folder = target().join("dist");
-    let profiles = folder.join("profiles");
-    if profiles.exists() {
-        std::fs::remove_dir_all(&profiles)?;
-    }
-    std::fs::create_dir_all(&profiles)?;
+    // Not `target/dist`, which is Cargo's own for the profile of that name.
+    let folder = target().join("xtask").join("dist");
+    let profiles = scratch("dist/profiles")?;
 
     println!("dist: the benchmark");
     // As `cargo xtask bench` builds it, so that whoever measures what comes of this builds nothing twice.

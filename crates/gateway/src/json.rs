@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
+use mpe_mcp_protocol::jsonrpc::encode::put_on_one_line;
 use mpe_mcp_protocol::object::{Object, string_of};
 use serde_json::value::RawValue;
 
@@ -114,10 +115,7 @@ pub(crate) fn raw_value(json: Vec<u8>) -> Box<RawValue> {
 
 /// Bytes of one line: JSON may hold raw line breaks only between tokens, where a blank says the same.
 pub(crate) fn one_line(mut json: Vec<u8>) -> Vec<u8> {
-    for byte in &mut json {
-        // Written in any case: that way many go at once.
-        *byte = if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte };
-    }
+    put_on_one_line(&mut json);
     json
 }
 

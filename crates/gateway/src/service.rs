@@ -271,8 +271,8 @@ impl Gateway {
             Ok(deadline) => deadline,
             Err(problem) => return ("none", problem.into_response()),
         };
-        // Only the paths of a catalogue are looked at again.
-        let unfixed = fixed.is_none().then(|| (path.to_owned(), scoped.path.to_owned()));
+        // Only the paths of a catalogue are looked at again, when the request has been handed on.
+        let place = fixed.ok_or_else(|| (path.to_owned(), scoped.path.to_owned()));
         let inbound = Inbound {
             gateway: self.clone(),
             endpoint: scoped.endpoint,
@@ -282,13 +282,12 @@ impl Gateway {
             carrier,
             body: Mutex::new(Some(body)),
         };
-        if let Some(fixed) = fixed {
-            return (fixed.face.name(), dispatch(inbound, fixed).await);
-        }
-        let (path, within) = unfixed.unwrap_or_default();
-        match Box::pin(rest::mapped(inbound, &within)).await {
-            Some(response) => ("rest", response),
-            None => not_found(&path),
+        match place {
+            Ok(fixed) => (fixed.face.name(), dispatch(inbound, fixed).await),
+            Err((path, within)) => match Box::pin(rest::mapped(inbound, &within)).await {
+                Some(response) => ("rest", response),
+                None => not_found(&path),
+            },
         }
     }
 

@@ -8,6 +8,6 @@ use mpe_mcp_protocol::meta::key;
 pub(crate) const OURSELVES: &str =
     concat!(r#"{"name":"mcp-proxy-engine","version":""#, env!("CARGO_PKG_VERSION"), r#""}"#);
 
-/// The member `_meta` of an answer that says nothing else there.
+/// `_meta` of an answer that says nothing else there, as JSON.
 pub(crate) static META: LazyLock<String> =
-    LazyLock::new(|| format!("\"_meta\":{{\"{}\":{OURSELVES}}}", key::SERVER_INFO));
+    LazyLock::new(|| format!("{{\"{}\":{OURSELVES}}}", key::SERVER_INFO));

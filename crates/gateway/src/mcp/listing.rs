@@ -1,4 +1,4 @@
-//! Lists as MCP shows them, serialized once per catalogue: pages, cursors, capabilities, identity.
+//! Lists as MCP shows them, serialized once per catalogue: pages, cursors, capabilities.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -231,7 +231,7 @@ impl Listings {
     /// What stands after the items in a modern list result, and closes it.
     pub(crate) fn modern_tail() -> Bytes {
         static TAIL: LazyLock<String> =
-            LazyLock::new(|| format!(",\"ttlMs\":0,\"cacheScope\":\"private\",{}}}", *META));
+            LazyLock::new(|| format!(",\"ttlMs\":0,\"cacheScope\":\"private\",\"_meta\":{}}}", *META));
         Bytes::from_static(TAIL.as_bytes())
     }
 }

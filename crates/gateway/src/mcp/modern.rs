@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::call::{self, Caller, Operation};
 use super::events::Level;
-use super::identity::OURSELVES;
+use super::identity::META;
 use super::listen::{self, Interest};
 use super::listing::{Listed, Listings, Offers};
 use super::routing::Relayed;
@@ -243,9 +243,7 @@ fn discover(inbound: &Inbound) -> Answer {
     if let Some(instructions) = lists.instructions() {
         result.string("instructions", instructions);
     }
-    let mut meta = ObjectWriter::new();
-    meta.raw(key::SERVER_INFO, OURSELVES);
-    result.raw("ttlMs", "0").string("cacheScope", "private").raw("_meta", meta.finish_raw().get());
+    result.raw("ttlMs", "0").string("cacheScope", "private").raw("_meta", &META);
     Answer::result(result.finish())
 }
 

@@ -292,8 +292,9 @@ pub(crate) fn modern_result(
 
 /// A result without `_meta` behind what we add to it: its own bytes are handed on, not copied.
 fn wrapped_result(result: Box<RawValue>, typed: bool) -> Vec<Bytes> {
-    static TYPED: LazyLock<String> = LazyLock::new(|| format!("{{{},", *META));
-    static UNTYPED: LazyLock<String> = LazyLock::new(|| format!("{{\"resultType\":\"complete\",{},", *META));
+    static TYPED: LazyLock<String> = LazyLock::new(|| format!("{{\"_meta\":{},", *META));
+    static UNTYPED: LazyLock<String> =
+        LazyLock::new(|| format!("{{\"resultType\":\"complete\",\"_meta\":{},", *META));
     let mut rest = owned_bytes(result);
     rest.advance(1);
     let is_empty = rest.trim_ascii_start().starts_with(b"}");

@@ -110,7 +110,12 @@ pub fn push_string(out: &mut Vec<u8>, text: &str) {
 pub fn push_raw(out: &mut Vec<u8>, json: &str) {
     let start = out.len();
     out.extend_from_slice(json.as_bytes());
-    for byte in &mut out[start..] {
+    put_on_one_line(&mut out[start..]);
+}
+
+/// Puts JSON on one line, where it stands, as [`push_raw`] does.
+pub fn put_on_one_line(json: &mut [u8]) {
+    for byte in json {
         // Written in any case: that way many go at once.
         *byte = if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte };
     }
