@@ -4,6 +4,7 @@
 //! instruction cache it touches. A profile of the product under its own benchmark tells the compiler which code that is;
 //! the rest is laid aside, and made small.
 
+use std::cmp::Reverse;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -23,10 +24,11 @@ pub(crate) const COMMAND: Command = Command {
     run: dist,
 };
 
-/// What the product is watched at: the faces that carry single calls, both eras, every wire.
+/// What the product is watched at: the faces that carry single calls, both eras, every wire, both kinds of runtime.
 const TRAINING: &[&[&str]] = &[
     &["--scenario", "A,A1,B,C,S,E,EB,EC,Q,F,X1,X2", "--seconds", "2", "--rounds", "1"],
     &["--scenario", "A,E", "--loaded", "--seconds", "2", "--rounds", "1"],
+    &["--scenario", "A,A1,B,C,S,E", "--cores", "2", "--seconds", "2", "--rounds", "1"],
     &["--matrix", "--seconds", "1", "--rounds", "1"],
 ];
 
@@ -40,7 +42,7 @@ fn dist(_: &Given) -> anyhow::Result<()> {
     // As `cargo xtask bench` builds it, so that whoever measures what comes of this builds nothing twice.
     bench::build()?;
     println!("dist: the product, watching itself");
-    let watched = toolchain.build(&folder, &format!("-Cprofile-generate={}", profiles.display()))?;
+    let watched = toolchain.build(&folder, &[format!("-Cprofile-generate={}", profiles.display())])?;
     for arguments in TRAINING {
         println!("dist: training, {}", arguments.join(" "));
         let bench = target().join("release").join("mpe-bench");
@@ -48,9 +50,24 @@ fn dist(_: &Given) -> anyhow::Result<()> {
     }
     let profile = folder.join("product.profdata");
     toolchain.merge(&profiles, &profile)?;
+    let order = folder.join("product.order");
+    std::fs::write(&order, toolchain.order(&profile)?)
+        .with_context(|| format!("cannot write {}", order.display()))?;
 
     println!("dist: the product");
-    let built = toolchain.build(&folder, &format!("-Cprofile-use={}", profile.display()))?;
+    let linker = toolchain.tools.join("gcc-ld");
+    let built = toolchain.build(
+        &folder,
+        &[
+            format!("-Cprofile-use={}", profile.display()),
+            // Only this linker takes an order.
+            format!("-Clink-arg=-B{}", linker.display()),
+            "-Clink-arg=-fuse-ld=lld".to_owned(),
+            format!("-Clink-arg=-Wl,--symbol-ordering-file={}", order.display()),
+            // Many were inlined and are gone.
+            "-Clink-arg=-Wl,--no-warn-symbol-ordering".to_owned(),
+        ],
+    )?;
     let product = folder.join(BINARY);
     std::fs::copy(&built, &product).with_context(|| format!("cannot copy {}", built.display()))?;
     println!("dist: {}", product.display());
@@ -61,7 +78,8 @@ fn dist(_: &Given) -> anyhow::Result<()> {
 struct Toolchain {
     /// The target triple it builds for by default.
     host: String,
-    llvm_profdata: PathBuf,
+    /// The folder of LLVM's tools.
+    tools: PathBuf,
 }
 
 impl Toolchain {
@@ -75,21 +93,26 @@ impl Toolchain {
             version.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc names no host")?;
         let sysroot = ask(&["--print", "sysroot"])?;
         let tools = Path::new(sysroot.trim()).join("lib/rustlib").join(host).join("bin");
-        let llvm_profdata = tools.join("llvm-profdata");
-        if !llvm_profdata.exists() {
-            bail!("there is no {}: run `rustup component add llvm-tools`", llvm_profdata.display());
+        let toolchain = Self { host: host.to_owned(), tools };
+        let profdata = toolchain.profdata();
+        if !profdata.exists() {
+            bail!("there is no {}: run `rustup component add llvm-tools`", profdata.display());
         }
-        Ok(Self { host: host.to_owned(), llvm_profdata })
+        Ok(toolchain)
+    }
+
+    fn profdata(&self) -> PathBuf {
+        self.tools.join("llvm-profdata")
     }
 
     /// Builds the product with `flags` and returns its path.
-    fn build(&self, folder: &Path, flags: &str) -> anyhow::Result<PathBuf> {
+    fn build(&self, folder: &Path, flags: &[String]) -> anyhow::Result<PathBuf> {
         let build = folder.join("build");
         // With a target named, the flags do not concern what only runs during the build. The profile is the same for both
         // builds: Cargo mixes it into the names of functions, by which a profile knows them.
         run(cargo()
-            // One flag, whatever blanks the path in it has.
-            .env("CARGO_ENCODED_RUSTFLAGS", flags)
+            // Not `RUSTFLAGS`, which a blank in a path would break.
+            .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
             .args(["build", "--profile", "dist", "--package", BINARY, "--bin", BINARY])
             .args(["--target", &self.host, "--target-dir"])
             .arg(&build))?;
@@ -104,6 +127,46 @@ impl Toolchain {
         if files.is_empty() {
             bail!("the product wrote no profile to {}", profiles.display());
         }
-        run(std::process::Command::new(&self.llvm_profdata).args(["merge", "-o"]).arg(merged).args(files))
+        run(std::process::Command::new(self.profdata()).args(["merge", "-o"]).arg(merged).args(files))
+    }
+
+    /// The functions that ran, one in a line, in order of how often.
+    ///
+    /// The compiler lays what runs seldom among what never does, so that each function of a start would bring sixteen pages
+    /// into memory for the few hundred bytes of its own.
+    fn order(&self, profile: &Path) -> anyhow::Result<String> {
+        let every = format!("--value-cutoff={}", u32::MAX);
+        let listing = output(
+            std::process::Command::new(self.profdata())
+                .args(["show", "--list-below-cutoff", &every])
+                .arg(profile),
+        )?;
+        let mut ran: Vec<_> = listing.lines().filter_map(function).filter(|(_, count)| *count > 0).collect();
+        if ran.is_empty() {
+            bail!("{} holds no function that ran", profile.display());
+        }
+        ran.sort_by_key(|(_, count)| Reverse(*count));
+        Ok(ran.iter().flat_map(|(name, _)| [*name, "\n"]).collect())
+    }
+}
+
+/// A function and how often its busiest part ran, from a line `[file;]name: (Max = 3 Sum = 5)` of a listing.
+fn function(line: &str) -> Option<(&str, u64)> {
+    let (name, counts) = line.trim().rsplit_once(": (Max = ")?;
+    let (most, _) = counts.split_once(' ')?;
+    let name = name.rsplit_once(';').map_or(name, |(_, name)| name);
+    Some((name, most.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::function;
+
+    #[test]
+    fn a_listing_names_functions_without_their_files() {
+        assert_eq!(function("  _RNvNt3std2rt: (Max = 3 Sum = 5)"), Some(("_RNvNt3std2rt", 3)));
+        assert_eq!(function("  a.7c-cgu.0;_RNvC1b4main: (Max = 0 Sum = 0)"), Some(("_RNvC1b4main", 0)));
+        assert_eq!(function("The list of functions with the maximum counter less than 4294967295:"), None);
+        assert_eq!(function("Total functions: 10"), None);
     }
 }
