@@ -39,15 +39,18 @@ pub struct Options {
     #[arg(long, value_enum, default_value_t = Back::H2c)]
     pub back: Back,
     /// Log every request and check every argument.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "bare")]
     pub loaded: bool,
+    /// Record no metrics.
+    #[arg(long)]
+    pub bare: bool,
     /// Cores for the engine; 1 pins it to one.
     #[arg(long, default_value_t = 1)]
     pub cores: usize,
     /// Send so many requests a second whatever comes of them (open loop), instead of keeping a number in flight.
     #[arg(long)]
     pub rate: Option<f64>,
-    /// Scenario A over every era, wire in front and wire behind, plain and loaded.
+    /// Scenario A over every era, wire in front and wire behind: bare, plain and loaded.
     #[arg(long, conflicts_with = "scenario")]
     pub matrix: bool,
     /// Draw the rows as SVG files into this folder.
@@ -120,12 +123,28 @@ struct Variant {
     era: scenario::Era,
     front: Front,
     back: Back,
-    loaded: bool,
+    aside: Aside,
+}
+
+/// What the engine does beside carrying calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Aside {
+    /// Nothing.
+    Bare,
+    /// It records metrics.
+    Plain,
+    /// It records metrics, logs every request and checks every argument.
+    Loaded,
 }
 
 impl Variant {
     fn of(options: &Options) -> Self {
-        Self { era: options.era, front: options.front, back: options.back, loaded: options.loaded }
+        let aside = match (options.bare, options.loaded) {
+            (true, _) => Aside::Bare,
+            (false, true) => Aside::Loaded,
+            (false, false) => Aside::Plain,
+        };
+        Self { era: options.era, front: options.front, back: options.back, aside }
     }
 }
 
@@ -138,7 +157,12 @@ impl std::fmt::Display for Variant {
             Back::H2c => "h2c",
             Back::Tls => "tls",
         };
-        write!(f, "{era} {front}>{back}{}", if self.loaded { " loaded" } else { "" })
+        let aside = match self.aside {
+            Aside::Bare => " bare",
+            Aside::Plain => "",
+            Aside::Loaded => " loaded",
+        };
+        write!(f, "{era} {front}>{back}{aside}")
     }
 }
 
@@ -191,13 +215,14 @@ impl<'a> Sitting<'a> {
     /// The engine alone in scenario A, asked in every way, beside one yardstick.
     async fn matrix(&self) -> anyhow::Result<Vec<Row>> {
         let scenario = scenario::all().into_iter().next().context("there are scenarios")?;
-        let plain = Variant { era: scenario::Era::Modern, front: Front::H2c, back: Back::H2c, loaded: false };
+        let plain =
+            Variant { era: scenario::Era::Modern, front: Front::H2c, back: Back::H2c, aside: Aside::Plain };
         let mut rows: Vec<Row> = Vec::new();
         for era in [scenario::Era::Modern, scenario::Era::Legacy] {
             for front in [Front::H2c, Front::H1] {
                 for back in [Back::H2c, Back::Tls, Back::H1] {
-                    for loaded in [false, true] {
-                        let variant = Variant { era, front, back, loaded };
+                    for aside in [Aside::Bare, Aside::Plain, Aside::Loaded] {
+                        let variant = Variant { era, front, back, aside };
                         let yardstick = self.cell(&scenario, &Subject::Yardstick("mcp"), &plain).await?;
                         let engine = self.cell(&scenario, &Subject::Engine, &variant).await?;
                         rows.extend(self.rows(&scenario, vec![yardstick, engine]).await?);
@@ -310,12 +335,14 @@ impl<'a> Sitting<'a> {
             (Back::Tls, Some(port)) => format!("https://localhost:{port}/mcp"),
             _ => format!("http://{}/mcp", upstream.address),
         };
+        let is_loaded = variant.aside == Aside::Loaded;
         let config = serde_json::json!({
             "mcp_servers": { "upstream": { "url": url, "h2c": variant.back == Back::H2c } },
             "tls": { "extra_roots": [self.folder.0.join("ca.pem")] },
-            "check_mcp_arguments": variant.loaded,
+            "check_mcp_arguments": is_loaded,
+            "metrics": variant.aside != Aside::Bare,
             // The log goes to standard error, which leads nowhere here: what is measured is making it.
-            "log": { "filter": if variant.loaded { "warn,mpe_gateway=debug" } else { "warn" } },
+            "log": { "filter": if is_loaded { "warn,mpe_gateway=debug" } else { "warn" } },
         });
         let path = self.folder.0.join("engine.json");
         std::fs::write(&path, serde_json::to_vec(&config)?)?;

@@ -35,11 +35,15 @@ pub(crate) async fn run(args: ServeArgs, log: &LogArgs) -> Result<Exit, Failure>
         return Ok(Exit::Done);
     }
     logging::install(log, chosen.source.config.log.as_ref(), "warn")?;
-    let metrics = metrics::install()?;
-    let reader = metrics.handle.clone();
+    let records = chosen.source.config.metrics.unwrap_or(true);
+    let metrics = records.then(metrics::install).transpose()?;
     let listen = chosen.source.config.listen.unwrap_or_else(mcp_proxy_engine::config::default_listen);
     let is_demo = chosen.is_demo;
-    let builder = chosen.builder().wait(Duration::ZERO).metrics(move || reader.render());
+    let mut builder = chosen.builder().wait(Duration::ZERO);
+    if let Some(metrics) = &metrics {
+        let reader = metrics.handle.clone();
+        builder = builder.metrics(move || reader.render());
+    }
     let engine = builder.start().await?;
 
     let listener = TcpListener::bind(listen).await.map_err(|error| {
@@ -57,7 +61,7 @@ pub(crate) async fn run(args: ServeArgs, log: &LogArgs) -> Result<Exit, Failure>
     let serving = engine.serve(listener, stop);
     let welcome = async {
         engine.ready(FIRST_LOOK).await;
-        output::note(&welcome(&engine, address, is_demo));
+        output::note(&welcome(&engine, address, is_demo, records));
         std::future::pending::<()>().await;
     };
     let served = tokio::select! {
@@ -104,7 +108,7 @@ async fn signal() {
 }
 
 /// The first lines: what is served where, and two commands to try.
-fn welcome(engine: &McpProxyEngine, address: SocketAddr, is_demo: bool) -> String {
+fn welcome(engine: &McpProxyEngine, address: SocketAddr, is_demo: bool, has_metrics: bool) -> String {
     let snapshot = engine.snapshot();
     let catalogue = &snapshot.catalogue;
     let base = format!("http://{address}");
@@ -126,7 +130,11 @@ fn welcome(engine: &McpProxyEngine, address: SocketAddr, is_demo: bool) -> Strin
         format!("  GraphQL    {base}/graphql"),
         format!("  functions  {base}/tools?format=openai"),
         format!("  health     {base}/livez  {base}/readyz"),
-        format!("  metrics    {base}/metrics  {base}/performance"),
+        if has_metrics {
+            format!("  metrics    {base}/metrics  {base}/performance")
+        } else {
+            format!("  metrics    {base}/performance")
+        },
     ];
     for id in engine.engine().endpoints() {
         if id != *engine.default_endpoint() {

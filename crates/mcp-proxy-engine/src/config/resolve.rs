@@ -39,6 +39,8 @@ pub struct Settings {
     pub catalogue_store: Option<PathBuf>,
     /// What is logged.
     pub log: Log,
+    /// Whether `serve` records metrics. Default: yes.
+    pub metrics: bool,
 }
 
 /// What every Lambda function of a configuration shares.
@@ -170,6 +172,7 @@ impl Source {
             on_demand,
             catalogue_store: config.catalogue_store.as_ref().map(|folder| self.base.join(folder)),
             log: self.log(config.log.as_ref()),
+            metrics: config.metrics.unwrap_or(true),
         }
     }
 

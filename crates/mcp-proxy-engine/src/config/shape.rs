@@ -133,6 +133,9 @@ pub struct Config {
     /// What is logged, to standard error.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log: Option<Log>,
+    /// Record metrics and serve them at `/metrics`. Default: yes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<bool>,
 }
 
 /// A further endpoint: a tenant with its own servers, names, documents and limits.

@@ -73,6 +73,7 @@ struct Started {
     listen: SocketAddr,
     pool: PoolConfig,
     catalogue_store: Option<PathBuf>,
+    metrics: bool,
 }
 
 /// What the default endpoint has beside what the configuration names: the demo, what was added in code.
@@ -303,6 +304,7 @@ impl Started {
             listen: settings.listen,
             pool: settings.pool.clone(),
             catalogue_store: settings.catalogue_store.clone(),
+            metrics: settings.metrics,
         }
     }
 
@@ -315,6 +317,7 @@ impl Started {
             ("listen", self.listen != settings.listen),
             ("http2_config", self.pool != pool),
             ("catalogue_store", self.catalogue_store != settings.catalogue_store),
+            ("metrics", self.metrics != settings.metrics),
         ];
         changed.into_iter().filter_map(|(key, changed)| changed.then_some(key)).collect()
     }

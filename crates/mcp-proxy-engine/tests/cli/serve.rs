@@ -34,6 +34,18 @@ fn without_anything_it_serves_the_demo_and_the_printed_lines_work() {
 }
 
 #[test]
+fn without_metrics_nothing_is_recorded_and_none_are_offered() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("proxy.yaml");
+    std::fs::write(&file, "metrics: false\n").unwrap();
+    let served = serve(&["--config", file.to_str().unwrap()]);
+    let offered = |word: &str| served.lines.iter().any(|line| line.ends_with(word));
+    assert!(offered("/performance") && !served.lines.iter().any(|line| line.contains("/metrics")));
+    let metrics = served.request("GET", "/metrics", "");
+    assert!(metrics.starts_with("HTTP/1.1 404") && metrics.contains("no metrics are recorded"), "{metrics}");
+}
+
+#[test]
 fn one_address_makes_a_transparent_proxy() {
     let behind = serve(&[]);
     let url = format!("http://{}/mcp", behind.address);
