@@ -336,14 +336,16 @@ impl<'a> Sitting<'a> {
             _ => format!("http://{}/mcp", upstream.address),
         };
         let is_loaded = variant.aside == Aside::Loaded;
-        let config = serde_json::json!({
+        let mut config = serde_json::json!({
             "mcp_servers": { "upstream": { "url": url, "h2c": variant.back == Back::H2c } },
             "tls": { "extra_roots": [self.folder.0.join("ca.pem")] },
             "check_mcp_arguments": is_loaded,
-            "metrics": variant.aside != Aside::Bare,
             // The log goes to standard error, which leads nowhere here: what is measured is making it.
             "log": { "filter": if is_loaded { "warn,mpe_gateway=debug" } else { "warn" } },
         });
+        if variant.aside == Aside::Bare {
+            config["metrics"] = false.into();
+        }
         let path = self.folder.0.join("engine.json");
         std::fs::write(&path, serde_json::to_vec(&config)?)?;
         let address = process::free_address()?;
