@@ -16,8 +16,8 @@ use crate::workspace::{BINARY, cargo, scratch, target};
 
 pub(crate) const COMMAND: Command = Command {
     name: "dist",
-    summary: "Builds the product as one ships it, optimized by a profile of its own benchmark, to target/xtask/dist. Takes most of an \
-              hour on two cores; needs Linux and `rustup component add llvm-tools`.",
+    summary: "Builds the product as one ships it, optimized by a profile of its own benchmark, to target/xtask/dist. Takes about \
+              half an hour on two cores; needs Linux and `rustup component add llvm-tools`.",
     operands: "",
     flags: &[],
     forwards: false,

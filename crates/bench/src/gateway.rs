@@ -223,6 +223,7 @@ impl<'a> Sitting<'a> {
                 for back in [Back::H2c, Back::Tls, Back::H1] {
                     for aside in [Aside::Bare, Aside::Plain, Aside::Loaded] {
                         let variant = Variant { era, front, back, aside };
+                        println!("{variant}");
                         let yardstick = self.cell(&scenario, &Subject::Yardstick("mcp"), &plain).await?;
                         let engine = self.cell(&scenario, &Subject::Engine, &variant).await?;
                         rows.extend(self.rows(&scenario, vec![yardstick, engine]).await?);

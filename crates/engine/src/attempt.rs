@@ -12,7 +12,7 @@ use tracing::{debug, warn};
 use crate::handle::Handle;
 use crate::hedge;
 use crate::limit::{Gate, Permit, Refusal};
-use crate::retry::{Decision, Repeatability, Schedule, decide};
+use crate::retry::{Decision, Repeatability, Schedule, decide, may_go_at_once};
 use crate::tenant::Tenant;
 use crate::upstream::{UpstreamError, UpstreamReply, UpstreamRequest};
 use crate::{Asking, Attempt, Blame, CallError, CallErrorKind, CallEvents, Executed};
@@ -109,6 +109,9 @@ impl Errand<'_> {
             };
             debug!(upstream = %handle.config.key, kind = ?failure.kind, ?pause, "sending again");
             handle.meters.retries.increment(1);
+            if pause.is_zero() {
+                continue;
+            }
             tokio::select! {
                 () = sleep_until(Instant::now() + pause) => {}
                 () = self.tenant.stop.cancelled() => return Err(self.give_up(failure, history)),
@@ -328,10 +331,13 @@ impl Errand<'_> {
         {
             return None;
         }
-        let pause = pauses
-            .get_or_insert_with(|| Schedule::full_jitter(config.first_pause, config.max_pause))
-            .next()
-            .max(failure.retry_after.unwrap_or_default());
+        let pause = if attempts.len() == 1 && may_go_at_once(failure.kind, failure.sent) {
+            Duration::ZERO
+        } else {
+            let new = || Schedule::full_jitter(config.first_pause, config.max_pause);
+            pauses.get_or_insert_with(new).next()
+        };
+        let pause = pause.max(failure.retry_after.unwrap_or_default());
         // Not worth a token: it could not be answered any more.
         if Instant::now() + pause >= self.request.deadline {
             return None;

@@ -59,7 +59,8 @@ pub struct RetryConfig {
     /// Attempts of one call, the first included. 1 turns retries off. Default: 3.
     pub max_attempts: u32,
     /// The longest pause before the second attempt; doubled for each further one. The pause is drawn evenly from zero
-    /// to this (full jitter), so that callers that failed together do not come back together. Default: 100 ms.
+    /// to this (full jitter), so that callers that failed together do not come back together. None before the second
+    /// attempt of a request that a server left unread on a connection that stood. Default: 100 ms.
     pub first_pause: Duration,
     /// No pause is drawn from a longer range. Default: 2 s. A server's `Retry-After` may ask for more.
     pub max_pause: Duration,
@@ -147,6 +148,14 @@ fn is_passing(failure: CallErrorKind) -> bool {
         failure,
         CallErrorKind::UpstreamLost | CallErrorKind::UpstreamStatus | CallErrorKind::UpstreamUnreachable
     )
+}
+
+/// Whether the second attempt need not wait: the server stands, and has not looked at the first.
+///
+/// It refused the stream, or closed the connection before it came to that (RFC 9113, 8.7), as every server does once in a
+/// while to get rid of old connections. Who cannot be connected to, or answers with a status, is in trouble.
+pub(crate) fn may_go_at_once(failure: CallErrorKind, sent: Sent) -> bool {
+    failure == CallErrorKind::UpstreamLost && sent == Sent::No
 }
 
 // === Schedule ===

@@ -81,6 +81,41 @@ async fn the_server_may_ask_for_a_longer_pause() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_that_was_left_unread_goes_again_at_once_and_then_no_more() {
+    let server = Scripted::new([tool("t")]);
+    let mut config = upstream("a", &server);
+    config.retry.first_pause = Duration::from_secs(60 * 60);
+    config.retry.max_pause = Duration::from_secs(60 * 60);
+    let engine = engine(vec![config]).await;
+    let left_unread = || Step::Fail(CallErrorKind::UpstreamLost, Sent::No);
+    let patient = || within(call("t"), Duration::from_secs(24 * 60 * 60));
+
+    server.script([left_unread()]);
+    let start = Instant::now();
+    engine.call(patient()).await.unwrap();
+    assert_eq!(start.elapsed(), Duration::ZERO);
+
+    server.script([left_unread(), left_unread()]);
+    let start = Instant::now();
+    let outcome = engine.call(patient()).await.unwrap();
+    assert_eq!(outcome.attempts.len(), 3);
+    assert!(start.elapsed() > Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_not_there_is_given_a_pause() {
+    let server = Scripted::new([tool("t")]);
+    let mut config = upstream("a", &server);
+    config.retry.first_pause = Duration::from_secs(60 * 60);
+    config.retry.max_pause = Duration::from_secs(60 * 60);
+    let engine = engine(vec![config]).await;
+    server.script([Step::Fail(CallErrorKind::UpstreamUnreachable, Sent::No)]);
+    let start = Instant::now();
+    engine.call(within(call("t"), Duration::from_secs(24 * 60 * 60))).await.unwrap();
+    assert!(start.elapsed() > Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pause_beyond_the_deadline_is_not_begun() {
     let server = Scripted::new([tool("t")]);
     let wait = Duration::from_secs(4);

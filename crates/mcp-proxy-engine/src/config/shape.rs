@@ -345,7 +345,8 @@ pub struct Retry {
     /// Attempts of one call, the first included; 1 turns retries off. Default: 3.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_attempts: Option<Count>,
-    /// The longest pause before the second attempt; doubled for each further one. Default: 100 ms.
+    /// The longest pause before the second attempt; doubled for each further one. None before the second attempt of a
+    /// request that the server left unread. Default: 100 ms.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_pause: Option<Span>,
     /// No pause is drawn from a longer range. Default: 2 s.
