@@ -81,7 +81,7 @@ async fn the_server_may_ask_for_a_longer_pause() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_was_left_unread_goes_again_at_once_and_then_no_more() {
+async fn a_request_that_was_left_unread_goes_again_at_once_but_not_twice() {
     let server = Scripted::new([tool("t")]);
     let mut config = upstream("a", &server);
     config.retry.first_pause = Duration::from_secs(60 * 60);
