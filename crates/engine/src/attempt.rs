@@ -110,6 +110,7 @@ impl Errand<'_> {
             debug!(upstream = %handle.config.key, kind = ?failure.kind, ?pause, "sending again");
             handle.meters.retries.increment(1);
             if pause.is_zero() {
+                // The shortest sleep is a millisecond.
                 continue;
             }
             tokio::select! {

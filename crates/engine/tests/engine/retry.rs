@@ -1,9 +1,10 @@
 //! Every row of the retry table, through the front door.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use mpe_engine::retry::{Decision, Repeatability, table};
-use mpe_engine::{CallErrorKind, Executed};
+use mpe_engine::{CallErrorKind, Engine, Executed, ToolCall};
 use mpe_transport::Sent;
 use tokio::time::Instant;
 
@@ -80,15 +81,24 @@ async fn the_server_may_ask_for_a_longer_pause() {
     assert_eq!(start.elapsed().as_secs(), 4);
 }
 
+/// An engine whose pauses are drawn from an hour, so that one that is none can be told from it.
+async fn unhurried(server: &Arc<Scripted>) -> Engine {
+    let mut config = upstream("a", server);
+    config.retry.first_pause = Duration::from_secs(60 * 60);
+    config.retry.max_pause = Duration::from_secs(60 * 60);
+    engine(vec![config]).await
+}
+
+/// A call that outlasts such pauses.
+fn patient() -> ToolCall {
+    within(call("t"), Duration::from_secs(24 * 60 * 60))
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_request_that_was_left_unread_goes_again_at_once_but_not_twice() {
     let server = Scripted::new([tool("t")]);
-    let mut config = upstream("a", &server);
-    config.retry.first_pause = Duration::from_secs(60 * 60);
-    config.retry.max_pause = Duration::from_secs(60 * 60);
-    let engine = engine(vec![config]).await;
+    let engine = unhurried(&server).await;
     let left_unread = || Step::Fail(CallErrorKind::UpstreamLost, Sent::No);
-    let patient = || within(call("t"), Duration::from_secs(24 * 60 * 60));
 
     server.script([left_unread()]);
     let start = Instant::now();
@@ -105,13 +115,10 @@ async fn a_request_that_was_left_unread_goes_again_at_once_but_not_twice() {
 #[tokio::test(start_paused = true)]
 async fn a_server_that_is_not_there_is_given_a_pause() {
     let server = Scripted::new([tool("t")]);
-    let mut config = upstream("a", &server);
-    config.retry.first_pause = Duration::from_secs(60 * 60);
-    config.retry.max_pause = Duration::from_secs(60 * 60);
-    let engine = engine(vec![config]).await;
+    let engine = unhurried(&server).await;
     server.script([Step::Fail(CallErrorKind::UpstreamUnreachable, Sent::No)]);
     let start = Instant::now();
-    engine.call(within(call("t"), Duration::from_secs(24 * 60 * 60))).await.unwrap();
+    engine.call(patient()).await.unwrap();
     assert!(start.elapsed() > Duration::ZERO);
 }
 

@@ -35,8 +35,7 @@ pub(crate) async fn run(args: ServeArgs, log: &LogArgs) -> Result<Exit, Failure>
         return Ok(Exit::Done);
     }
     logging::install(log, chosen.source.config.log.as_ref(), "warn")?;
-    let records = chosen.source.config.metrics.unwrap_or(true);
-    let metrics = records.then(metrics::install).transpose()?;
+    let metrics = chosen.source.config.records_metrics().then(metrics::install).transpose()?;
     let listen = chosen.source.config.listen.unwrap_or_else(mcp_proxy_engine::config::default_listen);
     let is_demo = chosen.is_demo;
     let mut builder = chosen.builder().wait(Duration::ZERO);
@@ -61,7 +60,7 @@ pub(crate) async fn run(args: ServeArgs, log: &LogArgs) -> Result<Exit, Failure>
     let serving = engine.serve(listener, stop);
     let welcome = async {
         engine.ready(FIRST_LOOK).await;
-        output::note(&welcome(&engine, address, is_demo, records));
+        output::note(&welcome(&engine, address, is_demo, metrics.is_some()));
         std::future::pending::<()>().await;
     };
     let served = tokio::select! {

@@ -172,7 +172,7 @@ impl Source {
             on_demand,
             catalogue_store: config.catalogue_store.as_ref().map(|folder| self.base.join(folder)),
             log: self.log(config.log.as_ref()),
-            metrics: config.metrics.unwrap_or(true),
+            metrics: config.records_metrics(),
         }
     }
 

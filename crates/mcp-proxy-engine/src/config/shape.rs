@@ -138,6 +138,13 @@ pub struct Config {
     pub metrics: Option<bool>,
 }
 
+impl Config {
+    /// Whether metrics are recorded.
+    pub fn records_metrics(&self) -> bool {
+        self.metrics.unwrap_or(true)
+    }
+}
+
 /// A further endpoint: a tenant with its own servers, names, documents and limits.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
